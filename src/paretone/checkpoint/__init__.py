@@ -1,0 +1,7 @@
+"""Checkpoints on disk: found, read tensor by tensor, written as a stream."""
+
+from paretone.checkpoint.locate import embedded_models, locate
+from paretone.checkpoint.read import Checkpoint, Entry, open_checkpoint
+from paretone.checkpoint.write import TensorWriter, size_bytes
+
+__all__ = ["Checkpoint", "Entry", "TensorWriter", "embedded_models", "locate", "open_checkpoint", "size_bytes"]

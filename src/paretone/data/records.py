@@ -1,0 +1,81 @@
+"""What data is made of: entries as a corpus lists them, and utterances that were found sound."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from paretone.errors import UserError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One utterance as listed; nothing is checked yet. ``name`` is what the corpus calls the recording."""
+
+    id: str
+    audio: Path | bytes
+    name: str
+    text: str | None
+    language: str | None = None
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording that can be read to its end, and what is said in it."""
+
+    id: str
+    audio: Path | bytes
+    name: str
+    text: str
+    language: str | None
+    speaker: str | None
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class SkippedAudio:
+    """One recording that was left out, and why."""
+
+    audio: str
+    reason: str
+
+
+class BadUtteranceError(UserError):
+    """One recording or reference that cannot be used; ``name`` and ``reason`` are the two halves of the message."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}; repair it, leave it out, or pass --skip-bad")
+        self.name = name
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Data:
+    """Utterances in the order of their corpus; ``digest`` covers their ids, texts and audio."""
+
+    name: str
+    path: str
+    digest: str
+    utterances: tuple[Utterance, ...]
+    skipped: tuple[SkippedAudio, ...]
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio."""
+        return sum(utterance.duration_s for utterance in self.utterances)
+
+
+def digest_of(utterances: tuple[Utterance, ...]) -> str:
+    """``sha256:…`` over the id, text and audio bytes of every utterance."""
+    total = hashlib.sha256()
+    for each in utterances:
+        for part in (each.id.encode(), each.text.encode(), _digest_of_audio(each.audio)):
+            total.update(len(part).to_bytes(8, "big") + part)
+    return f"sha256:{total.hexdigest()}"
+
+
+def _digest_of_audio(audio: Path | bytes) -> bytes:
+    if isinstance(audio, bytes):
+        return hashlib.sha256(audio).digest()
+    with audio.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

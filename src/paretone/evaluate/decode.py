@@ -1,0 +1,221 @@
+"""Greedy decoding of CTC and Whisper models; no result depends on what else is in its batch."""
+
+import copy
+import logging
+import re
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from paretone.data import RATE_HZ, Utterance, read_audio, segment
+from paretone.errors import UserError
+from paretone.progress import track
+
+CTC_WINDOW_S = 30.0
+BATCH_S = 60.0
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A loaded model with what its decoding needs; ``window_s`` is the longest audio that it hears in one piece."""
+
+    name: str
+    model: Any
+    processor: Any
+    window_s: float
+
+    @property
+    def is_whisper(self) -> bool:
+        """Whether it generates text; otherwise it is CTC."""
+        return bool(self.model.config.model_type == "whisper")
+
+    @property
+    def is_multilingual(self) -> bool:
+        """Whether it is told, or finds out, which language is spoken."""
+        settings = getattr(self.model, "generation_config", None)
+        given = getattr(settings, "is_multilingual", None)
+        return bool(getattr(settings, "lang_to_id", None)) if given is None else bool(given)
+
+    @property
+    def needs_equal_lengths(self) -> bool:
+        """Whether padding would change what it hears: group norm runs over it, or no mask was known in training."""
+        masks = getattr(self.processor.feature_extractor, "return_attention_mask", True)
+        return self.model.config.feat_extract_norm == "group" or not masks
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Texts in the order of the utterances, and the seconds that decoding took (reading audio not counted)."""
+
+    texts: list[str]
+    seconds: float
+
+
+def recogniser(name: str, model: Any, processor: Any) -> Recogniser:
+    """Make a loaded model ready to decode.
+
+    Raises:
+        UserError: if it has no recognition head or no tokenizer.
+    """
+    whisper = model.config.model_type == "whisper"
+    if not (hasattr(model, "proj_out") if whisper else hasattr(model, "lm_head")):
+        needed = "WhisperForConditionalGeneration" if whisper else "a …ForCTC class"
+        raise UserError(f"{name}: {type(model).__name__} writes no text; evaluate {needed}")
+    if getattr(processor, "tokenizer", None) is None:
+        raise UserError(f"{name}: no tokenizer files, so its output can't be read; copy them from the source model")
+    rate_hz = processor.feature_extractor.sampling_rate
+    if rate_hz != RATE_HZ:
+        raise UserError(f"{name}: hears audio at {rate_hz} Hz; only {RATE_HZ} Hz is supported")
+    window_s = float(processor.feature_extractor.chunk_length) if whisper else CTC_WINDOW_S
+    return Recogniser(name, model.eval(), processor, window_s)
+
+
+def decode(recogniser: Recogniser, utterances: Sequence[Utterance], *, batch_s: float = BATCH_S) -> Decoded:
+    """Recognise utterances in batches of like length.
+
+    Audio longer than the window is cut at quiet points (`paretone.data.segment`) and its texts joined.
+
+    Args:
+        batch_s: most seconds of audio in a batch, padding included; one piece is always allowed.
+    """
+    if batch_s <= 0:
+        raise UserError(f"batch_s is {batch_s}; it must be more than 0 seconds")
+    texts = [""] * len(utterances)
+    seconds = 0.0
+    _warm_up(recogniser, utterances, batch_s)
+    batches = _batches(recogniser, utterances, batch_s)
+    for batch in track(batches, f"decoding with {recogniser.name}", total=len(batches)):
+        waves = [read_audio(utterances[i].audio, name=utterances[i].name) for i in batch]
+        started = time.perf_counter()
+        found = _decode_waves(recogniser, waves, utterances[batch[0]].language, batch_s)
+        seconds += time.perf_counter() - started
+        for i, text in zip(batch, found, strict=True):
+            texts[i] = text
+    return Decoded(texts, seconds)
+
+
+def _warm_up(recogniser: Recogniser, utterances: Sequence[Utterance], batch_s: float) -> None:
+    """The first run allocates and chooses kernels; it is not the model's speed."""
+    shortest = min(utterances, key=lambda u: u.duration_s)
+    wave = read_audio(shortest.audio, name=shortest.name)[: int(recogniser.window_s * RATE_HZ)]
+    _decode_waves(recogniser, [wave], shortest.language, batch_s)
+
+
+def _batches(recogniser: Recogniser, utterances: Sequence[Utterance], batch_s: float) -> list[list[int]]:
+    """Indices of utterances of one language and like length, longest first; what is longer than a window is alone."""
+    order = sorted(range(len(utterances)), key=lambda i: (utterances[i].language or "", -utterances[i].duration_s, i))
+    batches: list[list[int]] = []
+    for i in order:
+        longest = utterances[batches[-1][0]] if batches else utterances[i]
+        piece_s = recogniser.window_s if recogniser.is_whisper else longest.duration_s
+        fits = batches and (len(batches[-1]) + 1) * piece_s <= batch_s and longest.duration_s <= recogniser.window_s
+        if fits and longest.language == utterances[i].language:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+@torch.inference_mode()
+def _decode_waves(
+    recogniser: Recogniser, waves: Sequence[np.ndarray], language: str | None, batch_s: float
+) -> list[str]:
+    pieces = [segment(wave, RATE_HZ, recogniser.window_s) for wave in waves]
+    flat = [piece for group in pieces for piece in group]
+    piece_s = recogniser.window_s if recogniser.is_whisper else max(map(len, flat)) / RATE_HZ
+    size = max(1, int(batch_s / piece_s))
+    heard: list[str] = []
+    for first in range(0, len(flat), size):
+        part = flat[first : first + size]
+        heard += _generate(recogniser, part, language) if recogniser.is_whisper else _ctc(recogniser, part)
+    texts = iter(heard)
+    return [" ".join(filter(None, (next(texts) for _ in group))) for group in pieces]
+
+
+def _ctc(recogniser: Recogniser, waves: Sequence[np.ndarray]) -> list[str]:
+    """Best label of every frame, repeats and blanks removed."""
+    extractor = recogniser.processor.feature_extractor
+    values = [extractor(wave, sampling_rate=RATE_HZ).input_values[0] for wave in waves]  # alone: no padding in its mean
+    texts = [""] * len(values)
+    for batch in _ctc_batches(recogniser, [len(value) for value in values]):
+        for i, labels in zip(batch, _labels(recogniser, [values[i] for i in batch]), strict=True):
+            texts[i] = recogniser.processor.tokenizer.decode(labels, skip_special_tokens=True).strip()
+    return texts
+
+
+def _ctc_batches(recogniser: Recogniser, lengths: Sequence[int]) -> list[list[int]]:
+    """What may share a batch; audio too short for a single frame is left out."""
+    audible = [i for i, length in enumerate(lengths) if _frames(recogniser, length) > 0]
+    if not recogniser.needs_equal_lengths:
+        return [audible] if audible else []
+    return [[i for i in audible if lengths[i] == length] for length in dict.fromkeys(lengths[i] for i in audible)]
+
+
+def _frames(recogniser: Recogniser, samples: int) -> int:
+    return int(recogniser.model._get_feat_extract_output_lengths(torch.tensor(samples)))
+
+
+def _labels(recogniser: Recogniser, values: Sequence[np.ndarray]) -> list[list[int]]:
+    model = recogniser.model
+    padded = torch.zeros(len(values), max(map(len, values)))
+    mask = torch.zeros(padded.shape, dtype=torch.bool)  # an integer mask indexes instead of masking
+    for row, value in enumerate(values):
+        padded[row, : len(value)] = torch.as_tensor(value)
+        mask[row, : len(value)] = True
+    masks = {} if recogniser.needs_equal_lengths else {"attention_mask": mask.to(model.device)}
+    with _quiet():
+        labels = model(padded.to(model.device, model.dtype), **masks).logits.argmax(dim=-1).tolist()
+    return [row[: _frames(recogniser, len(value))] for row, value in zip(labels, values, strict=True)]
+
+
+def _generate(recogniser: Recogniser, waves: Sequence[np.ndarray], language: str | None) -> list[str]:
+    """Greedy tokens of every window, at most as many as the decoder has positions."""
+    model, extractor = recogniser.model, recogniser.processor.feature_extractor
+    features = [extractor(wave, sampling_rate=RATE_HZ, return_tensors="pt").input_features for wave in waves]
+    spoken: dict[str, Any] = {}
+    if recogniser.is_multilingual:
+        spoken = {"task": "transcribe", "language": _whisper_language(recogniser, language)}
+    windows = torch.cat(features).to(model.device, model.dtype)
+    mask = torch.ones(len(windows), windows.shape[-1], dtype=torch.long, device=model.device)
+    with _quiet():
+        tokens = model.generate(windows, attention_mask=mask, generation_config=_greedy(recogniser), **spoken)
+    return [text.strip() for text in recogniser.processor.batch_decode(tokens, skip_special_tokens=True)]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back warnings about calls that transformers makes to itself: Whisper's token lists, WavLM's mask types."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _greedy(recogniser: Recogniser) -> Any:
+    settings = copy.deepcopy(recogniser.model.generation_config)
+    settings.num_beams, settings.do_sample, settings.return_timestamps = 1, False, False
+    settings.max_new_tokens, settings.max_length = None, recogniser.model.config.max_target_positions
+    return settings
+
+
+def _whisper_language(recogniser: Recogniser, language: str | None) -> str | None:
+    """Whisper's code for a language tag such as "sv-SE"; None leaves it to the model to find out."""
+    if language is None:
+        return None
+    code = re.split(r"[-_]", language.lower())[0]
+    known = recogniser.model.generation_config.lang_to_id
+    if f"<|{code}|>" not in known:
+        codes = " ".join(sorted(token.strip("<|>") for token in known))
+        raise UserError(f"{recogniser.name}: does not know the language {language!r}; it knows {codes}")
+    return code

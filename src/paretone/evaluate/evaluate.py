@@ -1,0 +1,191 @@
+"""A model and data in, a Result out."""
+
+import datetime
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from paretone.checkpoint import Checkpoint, locate, open_checkpoint
+from paretone.data import Data, open_data
+from paretone.evaluate.decode import BATCH_S, decode, recogniser
+from paretone.evaluate.measure import (
+    count_macs,
+    count_parameters,
+    machine,
+    peak_rss_bytes,
+    reference_input,
+    reset_peak_rss,
+)
+from paretone.folders import check_new_folder, new_folder
+from paretone.model import load
+from paretone.results import Result, Transcript, choose, score, write_result, write_transcripts
+from paretone.results.normalise import AUTO
+from paretone.results.schema import (
+    BASELINE_TRANSCRIPTS_FILE,
+    RESULT_FILE,
+    TRANSCRIPTS_FILE,
+    Comparison,
+    DataInfo,
+    Measures,
+    ModelInfo,
+    Skipped,
+)
+from paretone.version import __version__
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    baseline: str | Path | None = None,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    batch_s: float = BATCH_S,
+    skip_bad: bool = False,
+    seed: int = 0,
+    language: str | None = None,
+    normaliser: str = AUTO,
+    revision: str | None = None,
+    device: str = "cpu",
+    command: Sequence[str] = (),
+) -> Result:
+    """Recognise ``data`` with ``model`` and count errors, parameters, bytes, multiplications and seconds.
+
+    The transcripts are written first and the scores computed from them; `paretone.results.score` gives the same scores
+    from the files in ``out``. A baseline runs in the same process on the same data, before the model.
+
+    Args:
+        model: local folder, hub id or embedded name; ``baseline`` likewise.
+        data: see `paretone.data.open_data`, also for ``limit``, ``skip_bad`` and ``language``.
+        out: a new folder for result.json and the transcripts; it appears when all is complete.
+        batch_s: most seconds of audio in a batch; results do not depend on it.
+        seed: of the bootstrap.
+        normaliser: "auto", "whisper-english", "digits" or "basic"; see `paretone.results.choose`.
+        revision: of ``model``, where it is a hub id.
+        device: on "cpu" the arithmetic is float32, elsewhere it has the checkpoint's own type.
+        command: what was typed, for the record.
+
+    Raises:
+        UserError: if the model, the data or ``out`` can't be used.
+    """
+    if out is not None:
+        check_new_folder(Path(out))
+    given = [(model, revision)] if baseline is None else [(baseline, None), (model, revision)]
+    checkpoints = [open_checkpoint(locate(name, wanted)) for name, wanted in given]
+    found = open_data(data, limit=limit, skip_bad=skip_bad, language=language)
+    names = choose(normaliser, [u.text for u in found.utterances], [u.language for u in found.utterances])
+    runs = [
+        _run(str(name), wanted, checkpoint, found, batch_s=batch_s, device=device)
+        for (name, wanted), checkpoint in zip(given, checkpoints, strict=True)
+    ]
+    with _folder(out) as folder:
+        scores = _score(folder, found, names, [texts for texts, _ in runs], seed)
+        result = Result(
+            **_measured(scores, [costs for _, costs in runs]),
+            version=__version__,
+            command=list(command),
+            seed=seed,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            machine=machine(),
+            data=_data_info(found),
+        )
+        write_result(result, folder / RESULT_FILE)
+    return result
+
+
+def _run(
+    name: str, revision: str | None, checkpoint: Checkpoint, found: Data, *, batch_s: float, device: str
+) -> tuple[list[str], dict[str, Any]]:
+    """The texts that one model hears, and the fields of `Measures` beside the scores."""
+    info = _model_info(name, revision, checkpoint)
+    reset_peak_rss()
+    model, processor = load(checkpoint.folder, device=device, dtype="float32" if device == "cpu" else None)
+    ready = recogniser(info.name, model, processor)
+    decoded = decode(ready, found.utterances, batch_s=batch_s)
+    decoding = {
+        "method": "greedy generate" if ready.is_whisper else "greedy CTC",
+        "window_s": ready.window_s,
+        "batch_s": batch_s,
+        "device": device,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "macs_of": reference_input(model)[0],
+    }
+    return decoded.texts, {
+        "model": info,
+        "decoding": decoding,
+        "parameters": count_parameters(model),
+        "size_bytes": sum(path.stat().st_size for path in checkpoint.weight_files),
+        "macs": count_macs(model),
+        "rtfx": found.audio_s / decoded.seconds,
+        "audio_s": found.audio_s,
+        "seconds": decoded.seconds,
+        "peak_rss_bytes": peak_rss_bytes(),
+    }
+
+
+def _model_info(name: str, revision: str | None, checkpoint: Checkpoint) -> ModelInfo:
+    plan = checkpoint.folder / "plan.json"
+    return ModelInfo(
+        name=Path(name).resolve().name if Path(name).is_dir() else name,
+        path=name,
+        revision=revision,
+        digest=checkpoint.digest(),
+        family=str(checkpoint.config["model_type"]),
+        architecture=str((checkpoint.config.get("architectures") or [""])[0]),
+        plan=json.loads(plan.read_text(encoding="utf-8")) if plan.exists() else None,
+    )
+
+
+def _data_info(found: Data) -> DataInfo:
+    return DataInfo(
+        name=found.name,
+        path=found.path,
+        digest=found.digest,
+        utterances=len(found.utterances),
+        audio_s=found.audio_s,
+        skipped=[Skipped(audio=each.audio, reason=each.reason) for each in found.skipped],
+    )
+
+
+@contextmanager
+def _folder(out: str | Path | None) -> Iterator[Path]:
+    """Where the files go: ``out``, once all are written, or nowhere that stays."""
+    if out is not None:
+        with new_folder(Path(out)) as folder:
+            yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="paretone-") as name:
+        yield Path(name)
+
+
+def _score(folder: Path, found: Data, names: Sequence[str], texts: Sequence[Sequence[str]], seed: int) -> Comparison:
+    """Write the transcripts of the model (last) and the baseline (first of two), then score the files."""
+    files = [folder / BASELINE_TRANSCRIPTS_FILE, folder / TRANSCRIPTS_FILE][-len(texts) :]
+    for file, heard in zip(files, texts, strict=True):
+        write_transcripts(_transcripts(found, names, heard), file)
+    return score(files[-1], files[0] if len(files) > 1 else None, seed=seed)
+
+
+def _transcripts(found: Data, names: Sequence[str], texts: Sequence[str]) -> Iterator[Transcript]:
+    for utterance, normaliser, text in zip(found.utterances, names, texts, strict=True):
+        yield Transcript(
+            id=utterance.id,
+            audio=utterance.name,
+            text=utterance.text,
+            hypothesis=text,
+            language=utterance.language,
+            speaker=utterance.speaker,
+            duration_s=utterance.duration_s,
+            normaliser=normaliser,
+        )
+
+
+def _measured(scores: Comparison, costs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The fields of `Comparison`, with the costs of the model (last) and the baseline (first of two) added."""
+    fields = {name: getattr(scores, name) for name in type(scores).model_fields}
+    if scores.baseline is not None:
+        fields["baseline"] = Measures(**scores.baseline.model_dump(), **costs[0])
+    return {**fields, **costs[-1]}

@@ -1,0 +1,98 @@
+"""What a model costs: parameters, multiplications, memory; and the machine that it was measured on."""
+
+import gc
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from paretone.data import RATE_HZ
+from paretone.results.schema import Machine
+
+CTC_SECONDS = 10
+WHISPER_TOKENS = 50
+
+
+def count_parameters(model: Any) -> int:
+    """Parameters in use; tied ones count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def reference_input(model: Any) -> tuple[str, dict[str, torch.Tensor]]:
+    """What `count_macs` runs, in words and as tensors without content.
+
+    CTC: 10 s of audio. Whisper: one window, and a decoder pass over 50 tokens (fewer where the decoder has fewer
+    positions).
+    """
+    config = model.config
+    if config.model_type != "whisper":
+        samples = torch.empty(1, CTC_SECONDS * RATE_HZ, device="meta", dtype=model.dtype)
+        return f"{CTC_SECONDS} s of audio", {"input_values": samples}
+    tokens = min(WHISPER_TOKENS, config.max_target_positions)
+    frames = 2 * config.max_source_positions  # the second convolution halves them
+    return f"one window of {frames // 100} s and {tokens} tokens", {
+        "input_features": torch.empty(1, config.num_mel_bins, frames, device="meta", dtype=model.dtype),
+        "decoder_input_ids": torch.zeros(1, tokens, device="meta", dtype=torch.long),
+    }
+
+
+def count_macs(model: Any) -> int:
+    """Multiply-accumulates of convolutions and matrix products for the reference input.
+
+    The real forward pass runs on tensors without content, so neither time nor memory is spent. There attention is
+    always two batched products, which the counter knows; the fused kernel for CPUs it does not.
+    """
+    weights = {
+        name: torch.empty_like(tensor, device="meta")
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
+    _, inputs = reference_input(model)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        torch.func.functional_call(model, weights, (), inputs)
+    return int(counter.get_total_flops()) // 2
+
+
+def reset_peak_rss() -> None:
+    """Start a new peak where the kernel allows it (Linux); elsewhere `peak_rss_bytes` is the whole process's."""
+    gc.collect()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_rss_bytes() -> int:
+    """The highest resident memory of this process since the last reset."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def machine() -> Machine:
+    """This machine and the versions that decide about speed and results."""
+    return Machine(
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        transformers=version("transformers"),
+    )
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,53 @@
+"""Methods: pure functions that make a group's units, or a stack's layers, fewer. One file each, found by its name.
+
+A method that works on units holds
+
+    fold(units: Units, keep: int, rng: torch.Generator, *, <settings>) -> Fold
+
+and one that works on whole layers
+
+    keep_layers(depth: int, keep: int, *, <settings>) -> tuple[int, ...]
+
+The keyword-only arguments with their types and defaults are the method's settings: nothing else lists them.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+from paretone.errors import UserError, did_you_mean
+
+__all__ = ["known_methods", "method_function", "settings_of", "works_on_layers"]
+
+
+def known_methods() -> list[str]:
+    """Names of all methods: the files of this folder."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def method_function(name: str) -> Callable[..., Any]:
+    """The function of method ``name``.
+
+    Raises:
+        UserError: if there is no such method; names those that exist.
+    """
+    if name not in known_methods():
+        raise UserError(
+            f"unknown method {name!r}{did_you_mean(name, known_methods())} methods are {', '.join(known_methods())}"
+        )
+    module = importlib.import_module(f"{__name__}.{name}")
+    function: Callable[..., Any] = getattr(module, "fold", None) or module.keep_layers
+    return function
+
+
+def works_on_layers(name: str) -> bool:
+    """Whether method ``name`` drops layers rather than units."""
+    return method_function(name).__name__ == "keep_layers"
+
+
+def settings_of(name: str) -> dict[str, tuple[Any, Any]]:
+    """Setting -> (type, default) of method ``name``, read from its function's keyword-only arguments."""
+    parameters = inspect.signature(method_function(name)).parameters.values()
+    return {p.name: (p.annotation, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}

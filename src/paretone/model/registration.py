@@ -1,0 +1,78 @@
+"""Makes the auto classes of transformers load mixed widths."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import wrapt
+
+REMOTE_CODE = Path(__file__).with_name("modeling_paretone.py")
+
+# model type: (configuration class, stock class of each auto class)
+STOCK = {
+    "hubert": ("HubertConfig", {"AutoModel": "HubertModel", "AutoModelForCTC": "HubertForCTC"}),
+    "wav2vec2": ("Wav2Vec2Config", {"AutoModel": "Wav2Vec2Model", "AutoModelForCTC": "Wav2Vec2ForCTC"}),
+    "wavlm": ("WavLMConfig", {"AutoModel": "WavLMModel", "AutoModelForCTC": "WavLMForCTC"}),
+    "whisper": (
+        "WhisperConfig",
+        {"AutoModel": "WhisperModel", "AutoModelForSpeechSeq2Seq": "WhisperForConditionalGeneration"},
+    ),
+}
+
+
+def auto_map_for(model_type: str) -> dict[str, str]:
+    """The ``auto_map`` that config.json needs beside a copy of ``REMOTE_CODE``, for a model type in ``STOCK``."""
+    _, stock = STOCK[model_type]
+    return {auto: f"{REMOTE_CODE.stem}.Mixed{name}" for auto, name in stock.items()}
+
+
+def register() -> None:
+    """Registers the mixed classes with the auto classes; imports torch and transformers."""
+    modeling = importlib.import_module("paretone.model.modeling_paretone")
+    auto = importlib.import_module("transformers.models.auto.modeling_auto")
+    for model_type, (_, stock) in STOCK.items():
+        for auto_class, name in stock.items():
+            _register(auto, auto_class, model_type, getattr(modeling, f"Mixed{name}"))
+
+
+def register_when_transformers_is_imported() -> None:
+    """As ``register``, at once or as soon as the auto classes exist, and without importing anything heavy itself."""
+    wrapt.register_post_import_hook(_register_stand_ins, "transformers.models.auto.modeling_auto")
+
+
+def _register(auto: ModuleType, auto_class: str, model_type: str, model_class: type) -> None:
+    configuration = importlib.import_module(f"transformers.models.{model_type}.configuration_{model_type}")
+    config_class = getattr(configuration, STOCK[model_type][0])
+    getattr(auto, auto_class).register(config_class, model_class, exist_ok=True)
+
+
+def _register_stand_ins(auto: ModuleType) -> None:
+    # The models cannot be imported here: the auto classes are often imported from a half-imported modeling module.
+    for model_type, (_, stock) in STOCK.items():
+        for auto_class, name in stock.items():
+            _register(auto, auto_class, model_type, _stand_in(f"Mixed{name}"))
+
+
+def _stand_in(name: str) -> type:
+    """A class with the two constructors that auto classes call; the first call imports and registers the real ones."""
+
+    def real_class() -> Any:
+        register()
+        return getattr(importlib.import_module("paretone.model.modeling_paretone"), name)
+
+    def from_pretrained(*args: Any, **kwargs: Any) -> Any:
+        return real_class().from_pretrained(*args, **kwargs)
+
+    def from_config(*args: Any, **kwargs: Any) -> Any:
+        return real_class()._from_config(*args, **kwargs)
+
+    return type(
+        name,
+        (),
+        {
+            "__module__": "paretone.model.modeling_paretone",
+            "from_pretrained": staticmethod(from_pretrained),
+            "_from_config": staticmethod(from_config),
+        },
+    )

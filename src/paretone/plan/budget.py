@@ -1,0 +1,89 @@
+"""How many units, or layers, stay: from a sparsity or a number of parameters."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from paretone.errors import UserError
+from paretone.groups import Group, Shapes
+
+TOLERANCE = 0.005  # of the number of parameters asked for
+
+
+def share_kept(width: int, sparsity: float) -> int:
+    """round(width (1 - sparsity)), halves up: K of arXiv 2606.11836, section 3."""
+    return math.floor(width * (1 - sparsity) + 0.5 + 1e-9)
+
+
+def checked_keep(group: Group, keep: int, why: str) -> int:
+    """``keep``, if it leaves the group at least one unit and no more than it has.
+
+    Raises:
+        UserError: otherwise.
+    """
+    if keep < 1:
+        word = "head" if group.kind == "heads" else "hidden unit"
+        raise UserError(f"{why} leaves {group.name} no {word} of {group.width}; ask for less, or spare it with a rule")
+    if keep > group.width:
+        raise UserError(f"{why}: {group.name} has {group.width} units and can't keep {keep}")
+    return keep
+
+
+def unit_parameters(group: Group, shapes: Shapes) -> int:
+    """Parameters that leave with one unit."""
+    return sum(math.prod(shapes[slot.tensor]) for slot in group.slots) // group.width
+
+
+def widths_for_parameters(
+    groups: Sequence[Group], shapes: Shapes, *, total: int, target: float, asked: str
+) -> dict[str, int]:
+    """One sparsity for all ``groups`` that leaves ``target`` of ``total`` parameters, met within 0.5 %.
+
+    Widths stay equal across layers where that is near enough; else single modules get one unit more.
+
+    Raises:
+        UserError: if no sparsity comes near enough; says what can be reached.
+    """
+    costs = {group.name: unit_parameters(group, shapes) for group in groups}
+
+    def widths_at(sparsity: float) -> dict[str, int]:
+        return {g.name: max(1, share_kept(g.width, sparsity)) for g in groups}
+
+    def left(widths: Mapping[str, int]) -> int:
+        return total - sum((g.width - widths[g.name]) * costs[g.name] for g in groups)
+
+    low, high = 0.0, 1.0
+    if left(widths_at(high)) > target * (1 + TOLERANCE):
+        raise UserError(
+            f"{asked}: what these units can shed leaves {left(widths_at(high)):,} parameters at the least, "
+            f"and {target:,.0f} are asked for; ask for more, or shrink other units too"
+        )
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if left(widths_at(middle)) > target else (low, middle)
+    fewer, more = widths_at(high), widths_at(low)
+    best = min((fewer, more, _topped_up(groups, costs, fewer, target - left(fewer))), key=_miss(left, target))
+    for uniform in (fewer, more):
+        if _miss(left, target)(uniform) <= TOLERANCE:
+            return uniform
+    if _miss(left, target)(best) > TOLERANCE:
+        raise UserError(
+            f"{asked}: {target:,.0f} parameters can't be met within {TOLERANCE:.1%}; the nearest are "
+            f"{left(fewer):,} and {left(more):,}"
+        )
+    return best
+
+
+def _miss(left: Callable[[Mapping[str, int]], int], target: float) -> Callable[[Mapping[str, int]], float]:
+    return lambda widths: abs(left(widths) - target) / target
+
+
+def _topped_up(
+    groups: Sequence[Group], costs: Mapping[str, int], widths: Mapping[str, int], spare: float
+) -> dict[str, int]:
+    """One unit more for modules, the dearest first, while ``spare`` parameters last."""
+    widths = dict(widths)
+    for group in sorted(groups, key=lambda g: -costs[g.name]):
+        if widths[group.name] < group.width and costs[group.name] <= spare:
+            widths[group.name] += 1
+            spare -= costs[group.name]
+    return widths

@@ -1,0 +1,99 @@
+"""Plans: every step with exact widths. Frozen, JSON, and all that is needed to compress."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from paretone.errors import UserError
+
+_FROZEN = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModulePlan(BaseModel):
+    """One module in one step: ``keep`` of its ``width`` units stay; names as that step sees them."""
+
+    model_config = _FROZEN
+
+    name: str
+    kind: Literal["heads", "ffn"]
+    width: int
+    keep: int
+
+
+class LayersPlan(BaseModel):
+    """One stack in one step: which of its layers stay."""
+
+    model_config = _FROZEN
+
+    name: str
+    depth: int
+    keep: tuple[int, ...]
+
+
+class StepPlan(BaseModel):
+    """One method with its settings and the exact widths it is to reach."""
+
+    model_config = _FROZEN
+
+    method: str
+    sparsity: float | None = None
+    target_params: float | None = None
+    units: Literal["all", "ffn", "heads"] = "all"
+    seed: int
+    settings: dict[str, Any]
+    modules: tuple[ModulePlan, ...] = ()
+    layers: tuple[LayersPlan, ...] = ()
+
+
+class ModuleWidths(BaseModel):
+    """A module of the source before the first step and after the last; 0 where its layer is dropped."""
+
+    model_config = _FROZEN
+
+    name: str
+    kind: Literal["heads", "ffn"]
+    width_before: int
+    width_after: int
+
+
+class Plan(BaseModel):
+    """What is done to a model, and its size before and after.
+
+    ``macs_*`` count multiply-accumulates for ``reference``, the input named there.
+    """
+
+    model_config = _FROZEN
+
+    format: Literal[1] = 1
+    source: str
+    source_digest: str | None = None
+    family: str
+    steps: tuple[StepPlan, ...]
+    parameters_before: int
+    parameters_after: int
+    bytes_before: int
+    bytes_after: int
+    macs_before: int
+    macs_after: int
+    reference: str
+    modules: tuple[ModuleWidths, ...]
+
+    def to_json(self) -> str:
+        """The text of a plan file."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def read_plan(path: Path) -> Plan:
+    """Reads a plan file.
+
+    Raises:
+        UserError: if it can't be read or is no plan of this format.
+    """
+    try:
+        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"plan {path} can't be read: {error.strerror}") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        lines = str(error).splitlines()
+        raise UserError(f"plan {path} is not a plan of format 1: {' '.join(lines[1:3]) or lines[0]}") from error

@@ -1,0 +1,148 @@
+"""Recipes: what the user asks for, checked key by key.
+
+A recipe is an ordered list of steps; each step sees the model as the step before left it, layers renumbered.
+Within a step, rules are read from top to bottom and the first whose glob matches a module's full name decides its
+width; the step's own sparsity holds for the rest. A rule that changes nothing is refused.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+
+from paretone.errors import UserError, did_you_mean
+from paretone.methods import method_function, settings_of, works_on_layers
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Rule(BaseModel):
+    """Another width for the modules that ``match`` names: a sparsity, or how many units ``keep``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    match: str
+    sparsity: Share | None = None
+    keep: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "Rule":
+        if (self.sparsity is None) == (self.keep is None):
+            raise ValueError("give sparsity or keep, one of them")
+        return self
+
+
+class Step(BaseModel):
+    """One method applied once.
+
+    Attributes:
+        sparsity: share of heads, FFN units or layers that goes.
+        target_params: share of the source model's parameters that stays after this step.
+        units: which groups; not for methods that work on layers.
+        settings: the method's own, see ``paretone.methods``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    method: str = "cluster"
+    sparsity: Share | None = None
+    target_params: Annotated[float, Field(gt=0, le=1)] | None = None
+    units: Literal["all", "ffn", "heads"] = "all"
+    settings: dict[str, Any] = {}
+    rules: tuple[Rule, ...] = ()
+
+
+class Recipe(BaseModel):
+    """An ordered list of steps and the seed of all chance."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Reads and checks a YAML recipe.
+
+    Raises:
+        UserError: naming the file, the key and what is allowed there.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"recipe {path} can't be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+    return checked_recipe(content, f"recipe {path}")
+
+
+def checked_recipe(content: Any, where: str) -> Recipe:
+    """A recipe from parsed YAML or the command line, its methods' settings checked and filled with defaults."""
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_explain(error)}") from error
+    steps = tuple(_checked_step(step, f"{where}, step {i + 1}") for i, step in enumerate(recipe.steps))
+    return recipe.model_copy(update={"steps": steps})
+
+
+def _checked_step(step: Step, where: str) -> Step:
+    function = method_function(step.method)
+    settings = checked_settings(step.method, step.settings, where)
+    if step.sparsity is not None and step.target_params is not None:
+        raise UserError(f"{where}: give sparsity or target_params, one of them")
+    if works_on_layers(step.method):
+        if "units" in step.model_fields_set and step.units != "all":
+            raise UserError(f"{where}: units has no effect with {step.method}, which drops whole layers; leave it out")
+    elif step.sparsity is None and step.target_params is None and not step.rules:
+        raise UserError(f"{where}: {function.__module__.split('.')[-1]} needs sparsity, target_params or rules")
+    return step.model_copy(update={"settings": settings})
+
+
+def checked_settings(method: str, given: dict[str, Any], where: str) -> dict[str, Any]:
+    """All settings of ``method`` with their values: the given ones, checked by type, and the defaults."""
+    allowed = settings_of(method)
+    for key in given:
+        if key not in allowed:
+            names = ", ".join(allowed) or "none"
+            raise UserError(
+                f"{where}: {method} has no setting {key!r}{did_you_mean(key, allowed)} its settings: {names}"
+            )
+    strict = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model = create_model(method, __config__=strict, **dict(allowed.items()))  # type: ignore[call-overload]
+    try:
+        values: dict[str, Any] = model.model_validate(given).model_dump()
+    except ValidationError as error:
+        raise UserError(f"{where}: {method}: {_explain(error)}") from error
+    return values
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """``key=value`` words of the command line; values are read as YAML, and ``0,1,2`` as a list."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {pair!r}: write key=value")
+        if key in settings:
+            raise UserError(f"--set {key} is given twice")
+        try:
+            settings[key] = yaml.safe_load(f"[{text}]" if "," in text and not text.startswith("[") else text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {pair!r}: the value is not YAML") from error
+    return settings
+
+
+def _explain(error: ValidationError) -> str:
+    """The first complaint in one line, with the nearest allowed key for an unknown one."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        key = str(first["loc"][-1])
+        model: type[BaseModel] = {1: Recipe, 3: Step, 5: Rule}.get(len(first["loc"]), Step)
+        allowed = list(model.model_fields)
+        return f"unknown key {where!r}{did_you_mean(key, allowed)} keys here: {', '.join(allowed)}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first["input"] if isinstance(first["input"], str | int | float) else type(first["input"]).__name__
+    return f"{where or 'the whole'}: {message} (given: {given!r})"

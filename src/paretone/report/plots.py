@@ -1,0 +1,232 @@
+"""The three plots; equal results give equal bytes.
+
+Each ``draw_*`` fills a matplotlib figure or subfigure for one study; `render` turns a list of studies into files.
+"""
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation
+
+from paretone.report.strips import draw_widths, widths_height_in
+from paretone.report.study import Entry, Study
+from paretone.report.words import fixed, shorten
+
+INK = "#1c2128"
+MUTED = "#59636e"
+GRID = "#d1d9e0"
+# Okabe and Ito, "Color Universal Design" (2008), without black and yellow.
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+ERRORS = {"substitutions": "#0072b3", "deletions": "#e69f01", "insertions": "#cc79a8"}
+STYLE = {
+    "font.size": 9.0,
+    "font.family": "DejaVu Sans",
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10.0,
+    "axes.titleweight": "bold",
+    "axes.unicode_minus": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "paretone",
+}
+WIDTH_IN = 5.2
+LEGEND_COLUMNS = 3
+EXPLODES = 8  # a WER range beyond this factor is drawn on a logarithmic axis
+LONGEST_BAR = 1.0
+
+Look = dict[str, tuple[str, str]]
+Draw = Callable[[FigureBase, Study, Look], None]
+Height = Callable[[Study], float]
+
+
+def looks(studies: Sequence[Study]) -> Look:
+    """Colour and marker of each series, the same in every plot of a page."""
+    names = sorted({name for study in studies for name in study.series})
+    return dict(zip(names, cycle(zip(SERIES, MARKERS, strict=True)), strict=False))
+
+
+def render(draw: Draw, height_in: Height, studies: Sequence[Study], look: Look, kind: str) -> bytes:
+    """One file with a panel per study, two in a row.
+
+    Args:
+        kind: ``svg`` or ``png``.
+    """
+    columns = min(2, len(studies))
+    rows = [studies[start : start + columns] for start in range(0, len(studies), columns)]
+    heights = [max(height_in(study) for study in row) for row in rows]
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
+        figure = Figure(figsize=(WIDTH_IN * columns, sum(heights)), layout="constrained", facecolor="white")
+        parts = figure.subfigures(len(rows), columns, squeeze=False, height_ratios=heights)
+        for study, part in zip(studies, parts.flat, strict=False):
+            part.set_facecolor("none")
+            draw(part, study, look)
+        file = io.BytesIO()
+        dateless: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(file, format=kind, dpi=160, metadata=dateless)
+    return file.getvalue()
+
+
+def draw_pareto(figure: FigureBase, study: Study, look: Look) -> None:
+    """WER against real parameters, one line per series, with 95 % intervals."""
+    axes = figure.subplots()
+    sizes = [entry.measures.parameters for entry in study.entries]
+    unit, prefix = (
+        (1e9, "billions") if max(sizes) >= 1e9 else (1e6, "millions") if max(sizes) >= 1e6 else (1e3, "thousands")
+    )
+    axes.set_title(shorten(study.name, 44), loc="left", pad=8)
+    for place, (name, entries) in enumerate(study.series.items()):
+        aside = (place - (len(study.series) - 1) / 2) * 2.6
+        _draw_line(axes, entries, unit, look[name], shorten(name, 36), aside)
+    if study.original:
+        _draw_original(axes, study.original, unit)
+    _wer_axis(axes, study)
+    axes.margins(x=0.06)
+    if len(study.entries) == 1:
+        axes.set_xlim(0.5 * sizes[0] / unit, 1.5 * sizes[0] / unit)
+    axes.set_xlabel(f"parameters, {prefix}")
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    if study.original:
+        _share_axis(axes, study.original.measures.parameters / unit)
+    _legend(figure, axes)
+
+
+def _draw_line(
+    axes: Axes, entries: list[Entry], unit: float, look: tuple[str, str], name: str, aside_pt: float
+) -> None:
+    """A series; moved sideways by ``aside_pt`` so that intervals at equal sizes stay apart."""
+    colour, marker = look
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    moved = axes.transData + ScaledTranslation(aside_pt / 72, 0, figure.dpi_scale_trans)
+    x = [entry.measures.parameters / unit for entry in entries]
+    wer = [100 * entry.measures.wer for entry in entries]
+    for at, entry in zip(x, entries, strict=True):
+        low, high = entry.measures.wer_ci95
+        axes.plot([at, at], [100 * low, 100 * high], color=colour, alpha=0.45, linewidth=1.6, transform=moved)
+    axes.plot(x, wer, color=colour, marker=marker, markersize=4.5, linewidth=1.5, label=name, transform=moved)
+    # a transform of their own keeps the lines out of the automatic limits
+    axes.update_datalim([(at, 100 * end) for at, e in zip(x, entries, strict=True) for end in e.measures.wer_ci95])
+    axes.autoscale_view()
+
+
+def _draw_original(axes: Axes, original: Entry, unit: float) -> None:
+    low, high = original.measures.wer_ci95
+    size = original.measures.parameters / unit
+    axes.axhspan(100 * low, 100 * high, color=MUTED, alpha=0.13, linewidth=0)
+    axes.axhline(100 * original.measures.wer, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    axes.plot(
+        [size], [100 * original.measures.wer], color=INK, marker="*", markersize=11, linestyle="", label="original"
+    )
+    axes.update_datalim([(size, 100 * low), (size, 100 * high)])
+    axes.autoscale_view()
+
+
+def _wer_axis(axes: Axes, study: Study) -> None:
+    """Linear where the WERs are of one size; logarithmic, and labelled so, where some explode."""
+    values = [100 * end for e in study.entries for end in (e.measures.wer, *e.measures.wer_ci95) if math.isfinite(end)]
+    middle = [100 * e.measures.wer for e in study.entries if math.isfinite(e.measures.wer)]
+    highest = max([*values, 1e-3])
+    if max([*middle, 1e-3]) <= EXPLODES * max(min(middle, default=1.0), 0.5):
+        axes.set_ylim(0, 1.06 * highest)
+        axes.set_ylabel("WER, %")
+        return
+    axes.set_yscale("symlog", linthresh=1.0, linscale=0.4)
+    lowest = max(0.0, 0.8 * min(values))
+    axes.set_ylim(lowest, 1.25 * highest)
+    ticks = [
+        t for t in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000) if lowest <= t <= 1.25 * highest
+    ]
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_ylabel("WER, %, log scale" if lowest >= 1 else "WER, %, log scale above 1 %")
+
+
+def _share_axis(axes: Axes, full: float) -> None:
+    top = axes.secondary_xaxis("top", functions=(lambda x: 100 * x / full, lambda share: share * full / 100))
+    top.tick_params(colors=MUTED, labelsize=7.5, length=2, pad=1)
+    top.spines["top"].set_visible(False)
+    top.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
+
+
+def _legend(figure: FigureBase, axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    columns = LEGEND_COLUMNS if max(len(name) for name in names) < 18 else 2
+    figure.legend(
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=min(columns, len(names)),
+        frameon=False,
+        fontsize=8.5,
+        handlelength=1.8,
+        columnspacing=1.4,
+    )
+
+
+def pareto_height_in(study: Study) -> float:
+    """Height of the Pareto panel: its axes and the rows of its legend."""
+    return 3.9 + 0.2 * math.ceil((len(study.series) + 1) / LEGEND_COLUMNS)
+
+
+def draw_errors(figure: FigureBase, study: Study, look: Look) -> None:
+    """Substitutions, deletions and insertions per 100 reference words, stacked, one bar per model."""
+    axes = figure.subplots()
+    axes.set_title(shorten(study.name, 44), loc="left", pad=8)
+    rates = [_error_rates(entry) for entry in study.entries]
+    longest = max(sum(row.values()) for row in rates)
+    limit = min(longest, 100 * LONGEST_BAR) or 1.0
+    for place, row in enumerate(rates):
+        left = 0.0
+        for name, colour in ERRORS.items():
+            length = max(0.0, min(row[name], limit - left))
+            axes.barh(place, length, left=left, height=0.72, color=colour, label=name if place == 0 else None)
+            left += length
+        total = sum(row.values())
+        arrow = "▸ " if total > limit else ""
+        axes.annotate(
+            f"{arrow}{fixed(total)}", (left, place), (3, 0), textcoords="offset points", va="center", fontsize=7.5
+        )
+    axes.set_yticks(range(len(rates)), [shorten(entry.label, 30) for entry in study.entries])
+    axes.set_ylim(len(rates) - 0.4, -0.6)
+    axes.set_xlim(0, 1.13 * limit)
+    cut = f" (cut at {limit:.0f})" if longest > limit else ""
+    axes.set_xlabel(f"errors per 100 reference words{cut}")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8.5, handlelength=1.2)
+
+
+def _error_rates(entry: Entry) -> dict[str, float]:
+    measures = entry.measures
+    return {name: 100 * getattr(measures, name) / max(1, measures.words) for name in ERRORS}
+
+
+def errors_height_in(study: Study) -> float:
+    """Height of the error bars: one line each."""
+    return 1.25 + 0.21 * len(study.entries)
+
+
+PLOTS: dict[str, tuple[Draw, Height]] = {
+    "pareto": (draw_pareto, pareto_height_in),
+    "errors": (draw_errors, errors_height_in),
+    "widths": (draw_widths, widths_height_in),
+}

@@ -1,0 +1,154 @@
+"""What the numbers say, in sentences that their intervals support."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from paretone.report.study import Entry, Study
+from paretone.report.words import fixed, listed, percent, point_range
+
+TOLERANCES = (0.01, 0.02, 0.05)
+SAME_SIZE = 0.02
+
+
+@dataclass(frozen=True)
+class Story:
+    """The findings of one study.
+
+    ``reach`` is, per series, the smallest model that stays within each of `TOLERANCES` (None: none does);
+    ``pick`` the model that the headline is about.
+    """
+
+    study: Study
+    headline: str
+    sentences: tuple[str, ...]
+    reach: dict[str, tuple[Entry | None, ...]]
+    pick: Entry | None
+
+
+def tell(study: Study) -> Story:
+    """Find what a study shows; a cost counts as the upper end of its 95 % interval, never as its middle."""
+    judged = {name: _judged(entries) for name, entries in study.series.items()}
+    judged = {name: entries for name, entries in judged.items() if entries}
+    reach = {name: tuple(smallest_within(entries, t) for t in TOLERANCES) for name, entries in judged.items()}
+    if not judged:
+        return Story(study, _plain_headline(study), (), {}, None)
+    for index in (1, 2):
+        reached = {name: found for name, row in reach.items() if (found := row[index])}
+        if reached:
+            best = min(reached, key=lambda name: reached[name].measures.parameters)
+            sentences = (_reach_sentence(reach, index, best), *_comparisons(judged))
+            headline = f"{study.name} goes to {_share(reached[best])} of its parameters"
+            cost = f"for at most {fixed(100 * TOLERANCES[index], 0)} points of WER"
+            return Story(study, f"{headline} {cost}", sentences, reach, reached[best])
+    cheapest = min((e for entries in judged.values() for e in entries), key=lambda e: _upper(e))
+    headline = f"every compressed {study.name} may cost more than {fixed(100 * TOLERANCES[-1], 0)} points of WER"
+    nearest = f"The nearest is {cheapest.label}: {point_range(cheapest.delta_ci)} points."
+    return Story(study, headline, (nearest, *_comparisons(judged)), reach, cheapest)
+
+
+def smallest_within(entries: Sequence[Entry], tolerance: float) -> Entry | None:
+    """The smallest model that costs at most ``tolerance`` of WER, as every larger one of ``entries`` does too.
+
+    That no lucky point behind a failed one counts keeps the choice from feeding on noise.
+
+    Args:
+        entries: one series with intervals, largest model first.
+        tolerance: most WER that the upper end of the interval may add, a fraction.
+    """
+    found = None
+    for entry in entries:
+        if _upper(entry) > tolerance:
+            break
+        found = entry
+    return found
+
+
+def joint_headline(stories: Sequence[Story]) -> str:
+    """The page's first line: up to three studies, in one sentence each."""
+    text = "; ".join(story.headline for story in stories[:3])
+    return f"{text[:1].upper()}{text[1:]}" if text.startswith("every ") else text
+
+
+def _judged(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.delta_ci is not None]
+
+
+def _upper(entry: Entry) -> float:
+    assert entry.delta_ci is not None
+    return entry.delta_ci[1]
+
+
+def _share(entry: Entry) -> str:
+    return percent(entry.share, 0)
+
+
+def _plain_headline(study: Study) -> str:
+    original = study.original
+    measured = len(study.entries) - (original is not None)
+    if measured == 0 and original is not None:
+        return f"{study.name} has a WER of {percent(original.measures.wer)}"
+    models = "one model" if measured == 1 else f"{measured} models"
+    return f"{models} from {study.name}, measured without a baseline"
+
+
+def _reach_sentence(reach: dict[str, tuple[Entry | None, ...]], index: int, best: str) -> str:
+    """``cluster stays within 2 points … down to 71 %; magnitude down to 86 %; random at no size measured.``"""
+    entry = reach[best][index]
+    assert entry is not None
+    within = f"within {fixed(100 * TOLERANCES[index], 0)} points of the baseline's WER"
+    parts = [f"{best} stays {within} down to {_share(entry)} of the parameters ({point_range(entry.delta_ci)} there)"]
+    others = sorted((name for name in reach if name != best), key=lambda name: _size(reach[name][index]))
+    for name in others:
+        other = reach[name][index]
+        parts.append(f"{name} down to {_share(other)}" if other else f"{name} at no size measured")
+    return "; ".join(parts) + "."
+
+
+def _size(entry: Entry | None) -> float:
+    return float("inf") if entry is None else entry.measures.parameters
+
+
+def _comparisons(judged: dict[str, list[Entry]]) -> list[str]:
+    """One sentence per pair of series that were measured at equal sizes against one baseline."""
+    sentences = []
+    for first, second in combinations(judged, 2):
+        pairs = [(a, b) for a in judged[first] for b in judged[second] if _comparable(a, b)]
+        if pairs:
+            sentences.append(_comparison(first, second, pairs))
+    return sentences
+
+
+def _comparable(a: Entry, b: Entry) -> bool:
+    if not (a.result and a.result.baseline and b.result and b.result.baseline):
+        return False
+    same_baseline = a.result.baseline.model.digest == b.result.baseline.model.digest
+    sizes = a.measures.parameters, b.measures.parameters
+    return a.asked == b.asked and same_baseline and max(sizes) <= (1 + SAME_SIZE) * min(sizes)
+
+
+def _comparison(first: str, second: str, pairs: list[tuple[Entry, Entry]]) -> str:
+    first_wins, second_wins, unclear = [], [], []
+    for a, b in pairs:
+        where = a.asked or _share(a)
+        if _upper(a) < _lower(b):
+            first_wins.append(where)
+        elif _upper(b) < _lower(a):
+            second_wins.append(where)
+        else:
+            unclear.append(where)
+    parts = []
+    if first_wins:
+        parts.append(f"{first} makes fewer errors than {second} at {listed(first_wins)}")
+    if second_wins:
+        parts.append(f"{second} makes fewer errors than {first} at {listed(second_wins)}")
+    if not parts:
+        return f"The intervals of {first} and {second} overlap at every size where both were measured."
+    if unclear:
+        parts.append(f"at {listed(unclear)} their intervals overlap")
+    return "; ".join(parts) + "."
+
+
+def _lower(entry: Entry) -> float:
+    assert entry.delta_ci is not None
+    return entry.delta_ci[0]

@@ -1,0 +1,146 @@
+"""Scores of transcripts, with or without a baseline's; no model and no audio is needed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paretone.errors import UserError
+from paretone.results.counts import Edit, Errors, align, count_characters, count_edits
+from paretone.results.normalise import AUTO, choose, normaliser, resolve
+from paretone.results.schema import Comparison, GroupScores, Scores
+from paretone.results.significance import paired_bootstrap, wer_interval
+from paretone.results.transcripts import Transcript, read_transcripts
+from paretone.results.words import changed_words
+
+
+@dataclass(frozen=True)
+class _Marked:
+    """Transcripts after normalisation, aligned and counted utterance by utterance."""
+
+    transcripts: Sequence[Transcript]
+    normalisers: list[str]
+    references: list[str]
+    hypotheses: list[str]
+    alignments: list[list[Edit]]
+    errors: list[Errors]
+
+
+def score(
+    transcripts: str | Path, against: str | Path | None = None, *, normaliser: str | None = None, seed: int = 0
+) -> Comparison:
+    """Score a transcripts file as `paretone.evaluate` did, and compare it with another of the same utterances.
+
+    Args:
+        transcripts: a transcripts.jsonl or a folder that holds one.
+        against: the baseline's transcripts.
+        normaliser: which one to use instead of the one that the transcripts name; see `results.normalise`.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: if a file is not readable, the two differ in utterances or references, or no word was spoken.
+    """
+    ours = read_transcripts(transcripts)
+    theirs = None if against is None else read_transcripts(against)
+    return compare(ours, theirs, normaliser=normaliser, seed=seed)
+
+
+def compare(
+    transcripts: Sequence[Transcript],
+    baseline: Sequence[Transcript] | None = None,
+    *,
+    normaliser: str | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """The scores of ``transcripts``, the same of ``baseline``, and the difference between them."""
+    names = _normalisers(transcripts, normaliser)
+    ours = _mark(transcripts, names)
+    if baseline is None:
+        return Comparison(**_scores(ours, seed), word_changes=changed_words(ours.alignments, None))
+    theirs = _mark(_in_order_of(transcripts, baseline), names)
+    verdict = paired_bootstrap(ours.errors, theirs.errors, seed=seed)
+    return Comparison(
+        **_scores(ours, seed),
+        baseline=Scores(**_scores(theirs, seed)),
+        delta_wer=verdict.delta,
+        delta_wer_ci95=verdict.ci95,
+        p_value=verdict.p_value,
+        word_changes=changed_words(ours.alignments, theirs.alignments),
+    )
+
+
+def _normalisers(transcripts: Sequence[Transcript], name: str | None) -> list[str]:
+    """The normaliser of each utterance: the one asked for, else the recorded one, else the automatic choice."""
+    chosen = choose(name or AUTO, [t.text for t in transcripts], [t.language for t in transcripts])
+    if name is not None:
+        return chosen
+    return [
+        resolve(t.normaliser) if t.normaliser else fallback for t, fallback in zip(transcripts, chosen, strict=True)
+    ]
+
+
+def _in_order_of(transcripts: Sequence[Transcript], baseline: Sequence[Transcript]) -> list[Transcript]:
+    """The baseline's transcripts in our order; both must hold the same references."""
+    by_id = {each.id: each for each in baseline}
+    for ours in transcripts:
+        theirs = by_id.get(ours.id)
+        if theirs is None or theirs.text != ours.text:
+            what = "is missing from" if theirs is None else "has another reference in"
+            raise UserError(f"utterance {ours.id!r} {what} the baseline's transcripts; compare runs on the same data")
+    if len(by_id) != len(transcripts):
+        extra = next(iter(by_id.keys() - {each.id for each in transcripts}))
+        raise UserError(f"utterance {extra!r} is only in the baseline's transcripts; compare runs on the same data")
+    return [by_id[each.id] for each in transcripts]
+
+
+def _mark(transcripts: Sequence[Transcript], names: list[str]) -> _Marked:
+    functions = [normaliser(name) for name in names]
+    references = [function(t.text) for function, t in zip(functions, transcripts, strict=True)]
+    hypotheses = [function(t.hypothesis) for function, t in zip(functions, transcripts, strict=True)]
+    alignments = align(references, hypotheses)
+    errors = [count_edits(alignment) for alignment in alignments]
+    if not sum(errors, Errors()).words:
+        raise UserError("no reference holds a word, so there is no word error rate; give references with words")
+    return _Marked(transcripts, names, references, hypotheses, alignments, errors)
+
+
+def _scores(marked: _Marked, seed: int) -> dict[str, Any]:
+    """The fields of `Scores`."""
+    words = sum(marked.errors, Errors())
+    characters = count_characters(marked.references, marked.hypotheses)
+    return {
+        "normaliser": "+".join(sorted(set(marked.normalisers))),
+        "wer": words.total / words.words,
+        "cer": characters.total / characters.words,
+        "substitutions": words.substitutions,
+        "deletions": words.deletions,
+        "insertions": words.insertions,
+        "words": words.words,
+        "utterances": len(marked.errors),
+        "character_errors": characters.total,
+        "characters": characters.words,
+        "wer_ci95": wer_interval(marked.errors, seed=seed),
+        "by_speaker": _by(marked, lambda t: t.speaker),
+        "by_language": _by(marked, lambda t: t.language),
+    }
+
+
+def _by(marked: _Marked, key: Callable[[Transcript], str | None]) -> dict[str, GroupScores]:
+    groups: dict[str, list[Errors]] = {}
+    for transcript, errors in zip(marked.transcripts, marked.errors, strict=True):
+        name = key(transcript)
+        if name is not None:
+            groups.setdefault(name, []).append(errors)
+    return {name: _group(groups[name]) for name in sorted(groups)}
+
+
+def _group(errors: list[Errors]) -> GroupScores:
+    total = sum(errors, Errors())
+    return GroupScores(
+        wer=total.rate,
+        substitutions=total.substitutions,
+        deletions=total.deletions,
+        insertions=total.insertions,
+        words=total.words,
+        utterances=len(errors),
+    )

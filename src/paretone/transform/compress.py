@@ -1,0 +1,153 @@
+"""The main road's middle: a checkpoint and a plan become a smaller checkpoint."""
+
+import json
+import resource
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paretone.checkpoint import Checkpoint, locate, open_checkpoint
+from paretone.errors import UserError
+from paretone.families import architecture_of
+from paretone.folders import check_new_folder, new_folder
+from paretone.model import REMOTE_CODE
+from paretone.plan import Plan, Recipe, plan_of, resolve
+from paretone.plan.resolve import blueprint_of
+from paretone.transform.card import model_card
+from paretone.transform.config import new_config, new_generation_config
+from paretone.transform.execute import write_weights
+from paretone.version import __version__
+
+OURS = ("plan.json", "provenance.json")
+NOT_CARRIED = ("plan.json", "provenance.json", "README.md", "config.json", "generation_config.json")
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What ``compress`` did; ``notices`` are for the user's eye."""
+
+    out: Path
+    plan: Plan
+    seconds: float
+    peak_rss_bytes: int
+    notices: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """The object that ``compress --json`` prints."""
+        return {
+            "out": str(self.out),
+            "parameters_before": self.plan.parameters_before,
+            "parameters_after": self.plan.parameters_after,
+            "size_bytes_before": self.plan.bytes_before,
+            "size_bytes_after": self.plan.bytes_after,
+            "macs_before": self.plan.macs_before,
+            "macs_after": self.plan.macs_after,
+            "seconds": self.seconds,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "notices": list(self.notices),
+            "plan": self.plan.model_dump(mode="json"),
+        }
+
+
+def make_plan(model: str, how: Recipe | Plan, *, revision: str | None = None) -> Plan:
+    """The plan of a recipe for ``model``; a plan is checked against the model and its sizes worked out anew."""
+    return _planned(open_checkpoint(locate(model, revision)), how, model)
+
+
+def compress(
+    model: str,
+    out: str | Path,
+    how: Recipe | Plan,
+    *,
+    revision: str | None = None,
+    overwrite: bool = False,
+    command: str | None = None,
+) -> Compressed:
+    """Writes the compressed ``model`` to the folder ``out``, which appears only when it is complete.
+
+    Equal input, plan and seed give equal bytes. The model is never built; see ``write_weights`` for the memory.
+
+    Args:
+        model: folder, hub id or embedded name.
+        how: a recipe, or a plan made for a model of the same names and widths.
+        command: what to record as the way to make it.
+
+    Raises:
+        UserError: for anything wrong with the model, the recipe or ``out``; then nothing is written.
+    """
+    started, out = time.monotonic(), Path(out)
+    folder = locate(model, revision)
+    _check_apart(folder, out)
+    check_new_folder(out, overwrite=overwrite, ours=OURS)
+    checkpoint = open_checkpoint(folder)
+    plan = _planned(checkpoint, how, model)
+    with new_folder(out, overwrite=overwrite, ours=OURS) as partial:
+        plan = plan.model_copy(update={"source_digest": checkpoint.digest()})
+        notices = _write_all(checkpoint, plan, partial, revision, command or f"paretone compress {model} OUT")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Compressed(out, plan, time.monotonic() - started, peak, tuple(notices))
+
+
+def _planned(checkpoint: Checkpoint, how: Recipe | Plan, source: str) -> Plan:
+    if isinstance(how, Recipe):
+        return resolve(checkpoint, how, source=source)
+    return plan_of(blueprint_of(checkpoint, source), how.steps, source)
+
+
+def _check_apart(folder: Path, out: Path) -> None:
+    source, target = folder.resolve(), out.resolve()
+    if source == target or source in target.parents or target in source.parents:
+        raise UserError(
+            f"OUT {out} and the model {folder} lie in one another; inputs are never changed, give another OUT"
+        )
+
+
+def _write_all(checkpoint: Checkpoint, plan: Plan, partial: Path, revision: str | None, command: str) -> list[str]:
+    outcome = write_weights(checkpoint, plan, partial)
+    config = new_config(checkpoint.config, outcome)
+    notices = _copy_side_files(checkpoint, plan, outcome, partial)
+    if config.is_mixed:
+        shutil.copyfile(REMOTE_CODE, partial / REMOTE_CODE.name)
+    else:
+        (partial / REMOTE_CODE.name).unlink(missing_ok=True)
+    _write_json(partial / "config.json", config.content)
+    (partial / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+    provenance = {
+        "source": plan.source,
+        "revision": revision,
+        "source_digest": plan.source_digest,
+        "paretone": __version__,
+        "seeds": sorted({step.seed for step in plan.steps}),
+        "command": command,
+    }
+    _write_json(partial / "provenance.json", provenance)
+    card = model_card(
+        plan,
+        architecture=architecture_of(checkpoint.config),
+        is_mixed=config.is_mixed,
+        command=command,
+        notices=notices,
+    )
+    (partial / "README.md").write_text(card, encoding="utf-8")
+    return notices
+
+
+def _copy_side_files(checkpoint: Checkpoint, plan: Plan, outcome: Any, partial: Path) -> list[str]:
+    """Tokenizer and processor files as they are; the generation config follows its heads."""
+    notices: list[str] = []
+    for path in sorted(checkpoint.folder.iterdir()):
+        is_text = path.suffix in (".json", ".txt", ".model", ".jinja", ".py")
+        if path.name == "generation_config.json":
+            generation = json.loads(path.read_text(encoding="utf-8"))
+            generation, notices = new_generation_config(generation, plan, outcome)
+            _write_json(partial / path.name, generation)
+        elif path.is_file() and is_text and path.name not in NOT_CARRIED and ".safetensors" not in path.name:
+            shutil.copyfile(path, partial / path.name)
+    return notices
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

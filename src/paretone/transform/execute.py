@@ -1,0 +1,168 @@
+"""Carries a plan out: module by module from the source's files into the new ones."""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from paretone.checkpoint import Checkpoint, TensorWriter
+from paretone.errors import UserError
+from paretone.groups import Fold, Group, Stack, shrink, units_of
+from paretone.methods import method_function
+from paretone.plan import Blueprint, Plan, StepPlan, after_step, blueprint_of, layer_name
+from paretone.progress import track
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One module going through one step."""
+
+    step_number: int
+    step: StepPlan
+    group: Group
+    keep: int
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """One module of the source on its way through all steps; ``final`` is its last name."""
+
+    source: Group
+    passes: tuple[Pass, ...]
+    final: str
+
+    @property
+    def changes(self) -> bool:
+        """Whether any step makes the module narrower."""
+        return any(p.keep < p.group.width for p in self.passes)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A module's new tensors, by their new names, and where its units went.
+
+    Attributes:
+        source_units: for each new unit, the source's unit that stands for it.
+        members: for each unit of the source, its new unit, or -1.
+    """
+
+    lineage: Lineage
+    tensors: Mapping[str, Tensor]
+    source_units: tuple[int, ...]
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The model that was written: its blueprint, and by source name each module whose units changed."""
+
+    model: Blueprint
+    folded: Mapping[str, Folded]
+
+
+def write_weights(checkpoint: Checkpoint, plan: Plan, folder: Path) -> Outcome:
+    """Writes the compressed tensors of ``checkpoint`` to ``folder``.
+
+    Two modules at most, and the tensor that is being copied, are in memory. Their order has no influence: each draws
+    from a generator of its own, seeded by the plan's seed, the step and its name.
+    """
+    source = blueprint_of(checkpoint, plan.source)
+    final, lineages = _follow(source, plan)
+    changed = [line for line in lineages if line.changes]
+    slots = {group.name: [slot.tensor for slot in group.slots] for group in final.table().groups}
+    rest = set(final.entries) - {name for line in changed for name in slots[line.final]}
+    folded: dict[str, Folded] = {}
+    with TensorWriter(folder, final.entries) as writer:
+        for done in track(_fold_all(checkpoint, changed, slots), "compressing", len(changed)):
+            for name, tensor in done.tensors.items():
+                writer.write(name, tensor)
+            folded[done.lineage.source.name] = Folded(done.lineage, {}, done.source_units, done.members)
+        for name in track([name for name in final.entries if name in rest], "copying"):
+            origin = final.origin[name]
+            writer.write(name, checkpoint.read([origin])[origin])
+        _check_dropped(checkpoint, set(final.origin.values()))
+    return Outcome(final, folded)
+
+
+def _check_dropped(checkpoint: Checkpoint, used: set[str]) -> None:
+    """Reads what is not carried over too: a broken checkpoint is refused whichever layers go."""
+    for name in checkpoint.entries:
+        if name not in used:
+            checkpoint.read([name])
+
+
+def _follow(source: Blueprint, plan: Plan) -> tuple[Blueprint, list[Lineage]]:
+    """The final model and every surviving module's way to it."""
+    paths: dict[str, tuple[Group, list[Pass]]] = {g.name: (g, []) for g in source.table().groups}
+    model = source
+    for number, step in enumerate(plan.steps, start=1):
+        groups = {group.name: group for group in model.table().groups}
+        keep = {module.name: module.keep for module in step.modules}
+        for name, (_, passes) in paths.items():
+            if name in keep:
+                passes.append(Pass(number, step, groups[name], keep[name]))
+        model = after_step(model, step)
+        for layers in step.layers:
+            stack = Stack(layers.name, layers.depth, "")
+            paths = {
+                new: path for name, path in paths.items() if (new := layer_name(name, stack, layers.keep)) is not None
+            }
+    return model, [Lineage(group, tuple(passes), name) for name, (group, passes) in paths.items()]
+
+
+def _fold_all(checkpoint: Checkpoint, lineages: Iterable[Lineage], slots: Mapping[str, list[str]]) -> Iterator[Folded]:
+    """Folds modules two at a time: one's matrix products overlap with the other's tree."""
+    waiting: deque[Future[Folded]] = deque()
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            for lineage in lineages:
+                waiting.append(pool.submit(_fold_module, checkpoint, lineage, slots[lineage.final]))
+                if len(waiting) == 2:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _fold_module(checkpoint: Checkpoint, lineage: Lineage, final_names: list[str]) -> Folded:
+    """Takes one module through all its steps."""
+    read = checkpoint.read([slot.tensor for slot in lineage.source.slots])
+    tensors = [read.pop(slot.tensor) for slot in lineage.source.slots]
+    source_units = torch.arange(lineage.source.width)
+    members = torch.arange(lineage.source.width)
+    for one in lineage.passes:
+        if one.keep < one.group.width:
+            weights = {slot.tensor: tensor for slot, tensor in zip(one.group.slots, tensors, strict=True)}
+            fold = _fold(one, weights)
+            tensors = [shrink(weights[slot.tensor], slot, fold) for slot in one.group.slots]
+            source_units = source_units[fold.representative]
+            members = torch.where(members >= 0, fold.members[members.clamp(min=0)], -1)
+    named = dict(zip(final_names, tensors, strict=True))
+    _check_finite(named)
+    return Folded(lineage, named, tuple(source_units.tolist()), tuple(members.tolist()))
+
+
+def _fold(one: Pass, weights: Mapping[str, Tensor]) -> Fold:
+    rng = torch.Generator().manual_seed(_seed(one))
+    fold: Fold = method_function(one.step.method)(units_of(one.group, weights), one.keep, rng, **one.step.settings)
+    return fold
+
+
+def _seed(one: Pass) -> int:
+    text = f"{one.step.seed}/{one.step_number}/{one.group.name}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "little")
+
+
+def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(
+                f"{name} overflows {str(tensor.dtype).removeprefix('torch.')} once its units are added up; "
+                "store the model in float32 or bfloat16 first"
+            )

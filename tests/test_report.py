@@ -1,0 +1,365 @@
+"""The report page, its plots and the terminal's table, from result files alone."""
+
+import io
+import itertools
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from paretone.errors import UserError
+from paretone.report import read_results, terminal_table, write_report
+from paretone.report.story import tell
+from paretone.report.study import studies
+from paretone.results.schema import Result, write_result
+
+SPEAKERS = ("george", "jackson", "lucas", "theo")
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+SCRIPT = "<script>alert(1)</script>"
+ADDED_WER = {  # at SPARSITIES
+    "cluster": (0.001, 0.003, 0.006, 0.010, 0.045, 0.120),
+    "magnitude": (0.004, 0.012, 0.060, 0.180, 0.420, 0.900),
+    "random": (0.030, 0.110, 0.300, 0.600, 0.900, 1.300),
+}
+WORDS = 912
+
+
+def modules_of(family: str) -> list[tuple[str, str, int]]:
+    """(name, kind, width) of every group of a small model."""
+    if family == "hubert":
+        names = [
+            (f"hubert.encoder.layers.{i}", (("attention", "heads", 8), ("feed_forward", "ffn", 512))) for i in range(6)
+        ]
+    else:
+        encoder = (("self_attn", "heads", 6), ("fc1", "ffn", 576))
+        decoder = (("self_attn", "heads", 6), ("encoder_attn", "heads", 6), ("fc1", "ffn", 576))
+        names = [(f"model.encoder.layers.{i}", encoder) for i in range(4)]
+        names += [(f"model.decoder.layers.{i}", decoder) for i in range(4)]
+    return [(f"{layer}.{part}", kind, width) for layer, parts in names for part, kind, width in parts]
+
+
+def errors_at(wer: float) -> dict[str, int]:
+    """Counts for about this WER of 912 words."""
+    total = round(wer * WORDS)
+    deletions, insertions = total // 3, total // 5
+    return {"substitutions": total - deletions - insertions, "deletions": deletions, "insertions": insertions}
+
+
+def measures(source: str, *, wer: float, share: float = 1.0, plan: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The block of measures of one model."""
+    family = "hubert" if "hubert" in source else "whisper"
+    full = 1_930_784 if family == "hubert" else 1_764_096
+    exact = sum(errors_at(wer).values()) / WORDS
+    label = "original" if plan is None else f"{plan['steps'][0]['method']}-{round(100 * share)}"
+    spoken = WORDS // len(SPEAKERS)
+    by_speaker = {
+        name: {"wer": exact * tilt, **errors_at(exact * tilt / 4), "words": spoken, "utterances": 51}
+        for name, tilt in zip(SPEAKERS, (0.6, 0.8, 1.1, 1.5), strict=True)
+    }
+    model = {
+        "name": source if plan is None else f"demo/{source}/{label}",
+        "path": f"demo/{source}/{label}",
+        "revision": None,
+    }
+    model |= {"digest": f"sha256:{source}-{label}", "family": family, "architecture": "HubertForCTC", "plan": plan}
+    return {
+        "normaliser": "whisper-english/1", "wer": exact, "cer": exact * 0.6, **errors_at(wer), "words": WORDS,
+        "utterances": 204, "character_errors": round(exact * 0.6 * 3900), "characters": 3900,
+        "wer_ci95": (max(0.0, exact - 0.01 - exact / 9), exact + 0.012 + exact / 9), "by_speaker": by_speaker,
+        "by_language": {"en": {"wer": exact, **errors_at(wer), "words": WORDS, "utterances": 204}}, "model": model,
+        "decoding": {"kind": "greedy", "reference": "10 s of audio"}, "parameters": round(full * share),
+        "size_bytes": round(4 * full * share) + 20_000, "macs": round(1.1e9 * share),
+        "rtfx": 61.3 / (0.3 + 0.7 * share), "audio_s": 615.2, "seconds": 10.0, "peak_rss_bytes": 700_000_000,
+    }  # fmt: skip
+
+
+def plan_of(source: str, method: str, sparsity: float, **settings: Any) -> dict[str, Any]:
+    """A plan with equal shares everywhere; ``depth`` drops the last layers."""
+    modules = modules_of("hubert" if "hubert" in source else "whisper")
+    widths = []
+    for name, kind, width in modules:
+        last = method == "depth" and int(name.split(".layers.")[1].split(".")[0]) >= round((1 - sparsity) * 6)
+        after = (0 if last else width) if method == "depth" else max(1, round(width * (1 - sparsity)))
+        widths.append({"name": name, "kind": kind, "width_before": width, "width_after": after})
+    step = {"method": method, "sparsity": sparsity, "units": "all", "seed": 0, "settings": settings, "modules": []}
+    return {"format": 1, "source": source, "source_digest": f"sha256:{source}-original", "family": "hubert",
+            "steps": [step], "parameters_before": 1_930_784, "modules": widths}  # fmt: skip
+
+
+def result(source: str, *, wer: float, base: float | None, word: str = SCRIPT, **more: Any) -> Result:
+    """A result as an evaluation writes it; ``base`` is the baseline's WER, or None without one."""
+    block = measures(source, wer=wer, **more)
+    verdict: dict[str, Any] = {}
+    if base is not None:
+        delta = block["wer"] - measures(source, wer=base)["wer"]
+        spread = 0.006 + abs(delta) / 8
+        verdict = {
+            "baseline": measures(source, wer=base),
+            "delta_wer": delta,
+            "p_value": 0.0002 if delta > spread else 0.4,
+        }
+        verdict["delta_wer_ci95"] = (delta - spread, delta + spread)
+    changes = [
+        {"word": said, "count": 92 - 3 * place, "baseline_errors": 3 if base is not None else None,
+         "errors": 3 + round(60 * wer) - place, "heard_as": {DIGITS[place - 3]: 3, "": 2, word: 1}}
+        for place, said in enumerate((word, *DIGITS[:7]))
+    ]  # fmt: skip
+    data = {"name": "digits", "path": "src/paretone/embedded/evaluation", "digest": "sha256:da7a", "utterances": 204,
+            "audio_s": 615.2, "skipped": [{"audio": "bad.flac", "reason": "silent"}]}  # fmt: skip
+    machine = {"cpu": "Xeon & Sons", "cores": 2, "threads": 2, "memory_bytes": 16_000_000_000, "python": "3.11.7",
+               "torch": "2.13.0", "transformers": "5.23.0"}  # fmt: skip
+    command = ["/usr/bin/paretone", "evaluate", block["model"]["path"], "--data", "my data.jsonl"]
+    return Result.model_validate_json(
+        Result.model_construct(
+            **block, **verdict, version="0.1.0", command=command, seed=0, created="2026-11-21T00:00:00Z",
+            machine=machine, data=data, word_changes=changes,
+        ).model_dump_json(warnings=False)
+    )  # fmt: skip
+
+
+def demo_results() -> list[Result]:
+    """Two models, two methods, 10-60 %; a control, dropped layers, one without baseline, one without plan."""
+    results = []
+    for source, base in (("digits-hubert", 0.031), ("digits-whisper", 0.042)):
+        for method, (place, sparsity) in itertools.product(("magnitude", "cluster"), enumerate(SPARSITIES)):
+            settings = {"outgoing": "sum"} if method == "cluster" else {}
+            plan = plan_of(source, method, sparsity, **settings)
+            wer = base + ADDED_WER[method][place]
+            results.append(result(source, wer=wer, base=base, share=1 - 0.62 * sparsity, plan=plan))
+    source, base = "digits-hubert", 0.031
+    control = plan_of(source, "random", 0.3)
+    results.append(result(source, wer=base + ADDED_WER["random"][2], base=base, share=1 - 0.62 * 0.3, plan=control))
+    results.append(result(source, wer=0.21, base=base, share=0.72, plan=plan_of(source, "depth", 1 / 3, keep="first")))
+    unpaired = plan_of(source, "cluster", 0.5, outgoing="mean")
+    results.append(result(source, wer=0.35, base=None, share=1 - 0.62 * 0.5 - 1e-5, plan=unpaired))
+    results.append(result(source, wer=base, base=None))
+    return results
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's results on disk, a folder each."""
+    root = tmp_path_factory.mktemp("demo")
+    for place, found in enumerate(demo_results()):
+        (root / f"{place:02}").mkdir()
+        write_result(found, root / f"{place:02}" / "result.json")
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Path:
+    """The demo's page."""
+    out = folder / "page" / "report.html"
+    write_report([folder], out)
+    return out
+
+
+class Tags(HTMLParser):
+    """Collects a page's tags and text."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(markup)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_markup_in_transcripts_shows_as_text(page: Path) -> None:
+    tags = Tags(page.read_text())
+    assert SCRIPT in "".join(tags.text)
+    assert "script" not in {tag for tag, _ in tags.tags}
+
+
+def test_markup_in_names_shows_as_text_in_page_and_plots(tmp_path: Path) -> None:
+    evil = f'hubert"{SCRIPT}$\\frac$ \x1b[31m'
+    plan = plan_of(evil, f"cluster{SCRIPT}", 0.5, key=SCRIPT)
+    plan["modules"][0]["name"] = f"hubert.encoder.layers.0.{SCRIPT}"
+    write_result(result(evil, wer=0.1, base=0.05, share=0.6, plan=plan), tmp_path / "result.json")
+    write_report([tmp_path], tmp_path / "report.html")
+    markup = (tmp_path / "report.html").read_text()
+    assert "script" not in {tag for tag, _ in Tags(markup).tags}
+    assert "\x1b" not in markup
+    for svg in (tmp_path / "report_files").glob("*.svg"):
+        root = ET.parse(svg).getroot()
+        assert not [element for element in root.iter() if element.tag.endswith("script")]
+        assert "alert(1)" in "".join(root.itertext())
+
+
+def test_the_page_loads_nothing(page: Path) -> None:
+    markup = page.read_text()
+    assert "http://" not in markup
+    assert "https://" not in markup
+    tags = Tags(markup).tags
+    assert not {tag for tag, _ in tags} & {"link", "script", "img", "iframe", "object", "image"}
+    assert not [attrs for _, attrs in tags if "src" in attrs or "srcset" in attrs]
+    links = [attrs["href"] for tag, attrs in tags if tag == "a"]
+    assert sorted(set(links)) == sorted(f"report_files/{f.name}" for f in page.parent.glob("report_files/*"))
+    assert not re.search(r"@import|url\((?!#)", markup)
+
+
+def test_ids_are_unique_and_references_resolve(page: Path) -> None:
+    markup = page.read_text()
+    ids = [attrs["id"] for _, attrs in Tags(markup).tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([^)]+)\)", markup)) <= set(ids)
+    named = [name for _, attrs in Tags(markup).tags for name in (attrs.get("aria-labelledby") or "").split()]
+    assert set(named) <= set(ids)
+
+
+def test_tables_have_headers_and_pictures_have_words(page: Path) -> None:
+    tags = Tags(page.read_text()).tags
+    assert all(attrs.get("scope") for tag, attrs in tags if tag == "th")
+    pictures = [attrs for tag, attrs in tags if tag == "svg"]
+    assert len(pictures) == 6
+    assert all(attrs.get("role") == "img" and attrs.get("aria-labelledby") for attrs in pictures)
+
+
+def test_plots_exist_as_svg_and_png(page: Path) -> None:
+    for name in ("pareto", "errors", "widths"):
+        ET.parse(page.parent / "report_files" / f"{name}.svg")
+        assert (page.parent / "report_files" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_redraw_gives_the_same_bytes_in_any_order(folder: Path, page: Path, tmp_path: Path) -> None:
+    write_report(sorted(folder.glob("*/result.json"), reverse=True), tmp_path / "report.html")
+    files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 7
+    for file in files:
+        assert (tmp_path / file).read_bytes() == (page.parent / file).read_bytes(), file
+
+
+def test_the_page_shows_settings_commands_and_exact_sizes(page: Path) -> None:
+    text = "".join(Tags(page.read_text()).text)
+    assert "outgoing=sum" in text
+    assert "1,930,784" in text
+    assert "paretone evaluate demo/digits-hubert/cluster-69 --data 'my data.jsonl'" in text
+    assert "--method cluster --sparsity 0.5 --set outgoing=sum --seed 0" in text
+    assert "bad.flac (silent)" in text
+
+
+def test_the_headline_counts_a_cost_by_the_upper_end_of_its_interval() -> None:
+    # cluster at 40 % adds 1.0 points with 1.7 as upper end, at 50 % 4.5 points: outside 2 points by any reading
+    hubert = next(study for study in studies(demo_results()) if study.name == "digits-hubert")
+    story = tell(hubert)
+    assert story.pick is not None
+    assert story.pick.asked == "40\N{NO-BREAK SPACE}%"
+    assert story.headline.startswith(
+        "digits-hubert goes to 75\N{NO-BREAK SPACE}% of its parameters for at most 2 points"
+    )
+    assert story.reach["random"] == (None, None, None)
+
+
+def test_methods_are_told_apart_only_where_intervals_do_not_overlap() -> None:
+    hubert = next(study for study in studies(demo_results()) if study.name == "digits-hubert")
+    sentence = next(
+        s for s in tell(hubert).sentences if s.startswith("cluster, outgoing=sum makes fewer errors than magn")
+    )
+    wins, overlap = sentence.replace("\N{NO-BREAK SPACE}", " ").split("; ")
+    assert wins.endswith("at 30 %, 40 %, 50 % and 60 %")
+    assert overlap == "at 10 % and 20 % their intervals overlap."
+
+
+def test_a_lucky_small_model_behind_a_failed_one_does_not_make_the_headline() -> None:
+    sizes = [(0.1, 0.9, 0.5), (0.5, 0.7, 0.031)]  # sparsity, share, WER: half costs nothing, a tenth everything
+    runs = [
+        result("digits-hubert", wer=wer, base=0.03, share=share, plan=plan_of("digits-hubert", "cluster", sparsity))
+        for sparsity, share, wer in sizes
+    ]
+    story = tell(studies(runs)[0])
+    assert story.headline.startswith("every compressed digits-hubert may cost more than 5 points")
+
+
+def test_different_data_or_normalisers_never_share_a_plot() -> None:
+    first = result("digits-hubert", wer=0.03, base=None)
+    second = first.model_copy(update={"normaliser": "basic/1"})
+    names = [study.name for study in studies([first, second])]
+    assert names == ["digits-hubert on digits (whisper-english/1)", "digits-hubert on digits (basic/1)"]
+
+
+def test_the_baseline_is_listed_once_and_shares_are_of_it() -> None:
+    hubert = next(study for study in studies(demo_results()) if study.name == "digits-hubert")
+    assert [entry.is_original for entry in hubert.entries].count(True) == 1
+    assert hubert.entries[0].is_original
+    half = next(entry for entry in hubert.entries if entry.label.startswith("magnitude 50"))
+    assert half.share == pytest.approx(1 - 0.31, abs=1e-6)
+
+
+def test_settings_that_differ_make_lines_of_their_own() -> None:
+    hubert = next(study for study in studies(demo_results()) if study.name == "digits-hubert")
+    assert set(hubert.series) == {"cluster, outgoing=mean", "cluster, outgoing=sum", "depth", "magnitude", "random"}
+
+
+@pytest.mark.parametrize("words", [0.0, 3.5])
+def test_a_perfect_and_an_exploded_model_can_be_drawn(tmp_path: Path, words: float) -> None:
+    plan = plan_of("digits-hubert", "cluster", 0.5)
+    write_result(result("digits-hubert", wer=words, base=0.0, share=0.6, plan=plan), tmp_path / "result.json")
+    write_report([tmp_path / "result.json"], tmp_path / "deep" / "report.html")
+    assert (tmp_path / "deep" / "report_files" / "pareto.png").exists()
+
+
+def test_a_plan_that_flags_cannot_say_is_shown_whole(tmp_path: Path) -> None:
+    plan = plan_of("digits-hubert", "cluster", 0.5)
+    plan["steps"].append({"method": "depth", "sparsity": None, "settings": {"layers": [0, 1]}})
+    write_result(result("digits-hubert", wer=0.1, base=0.05, share=0.6, plan=plan), tmp_path / "result.json")
+    write_report([tmp_path], tmp_path / "report.html")
+    text = "".join(Tags((tmp_path / "report.html").read_text()).text)
+    assert "paretone compress digits-hubert demo/digits-hubert/cluster-60 --plan plan.json" in text
+    assert '"method": "depth"' in text
+
+
+def test_the_terminal_table_fits_eighty_columns_and_shows_names_as_they_are() -> None:
+    runs = [*demo_results(), result("[red]tiny[/red]", wer=0.1, base=None)]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(terminal_table(runs))
+    text = console.export_text()
+    assert "…" not in text
+    assert "[red]tiny[/red]" in text
+    assert re.search(r"magnitude 50\s%\s+1.33\sM\s+69\s%\s+45\.1 \(", text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        ("", "not a Result"),
+        ('{"format": 1}', "not a Result"),
+        ("[1, 2", "not a Result"),
+        ("format 2", "format"),
+        ("plan", "plan that cannot be read"),
+    ],
+)
+def test_what_is_no_result_is_refused_in_one_line(tmp_path: Path, content: str | None, message: str) -> None:
+    file = tmp_path / "result.json"
+    good = result("digits-hubert", wer=0.1, base=None)
+    if content == "format 2":
+        content = good.model_dump_json().replace('"format":1', '"format":2')
+    elif content == "plan":
+        model = good.model.model_copy(update={"plan": {"steps": "none"}})
+        content = good.model_copy(update={"model": model}).model_dump_json()
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        write_report([file], tmp_path / "report.html")
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ([] if content is None else ["result.json"])
+
+
+def test_a_folder_without_results_and_a_folder_as_page_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no result\.json in this folder"):
+        read_results([tmp_path])
+    with pytest.raises(UserError, match="is a folder"):
+        write_report([folder], tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_report([folder], tmp_path / "file" / "report.html")

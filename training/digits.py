@@ -1,0 +1,334 @@
+"""Trains the embedded recognisers of spoken digit strings on real speech.
+
+    python training/digits.py CORPUS --model hubert --out RUN
+    python training/digits.py CORPUS --model whisper --out RUN
+
+CORPUS is a clone of github.com/Jakobovski/free-spoken-digit-dataset, or a folder that also holds speechocean762,
+whose 130 real digit sentences then join the training. A run that was cut continues from RUN/state.pt.
+The finished model lies in RUN/model. Equal seeds give equal batches.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from strings import (
+    HELD_OUT_TAKES,
+    RATE_HZ,
+    UNHEARD_SPEAKER,
+    Recording,
+    join,
+    level_to,
+    read_digit_sentences,
+    read_recordings,
+    resample,
+)
+
+MAX_LENGTH_S = 5.9  # the small Whisper hears 6 s
+
+
+class StringMaker:
+    """Endless augmented digit strings from the training recordings."""
+
+    def __init__(self, recordings: list[Recording], sentences: list[Recording]) -> None:
+        heard = [r for r in recordings if r.speaker != UNHEARD_SPEAKER and r.take not in HELD_OUT_TAKES]
+        self.by_speaker: dict[str, list[tuple[np.ndarray, str]]] = {}
+        for r in heard:
+            part = level_to(resample(r.samples, r.rate_hz, RATE_HZ), 0.05)
+            self.by_speaker.setdefault(r.speaker, []).append((part, r.text))
+        self.sentences = [(level_to(resample(r.samples, r.rate_hz, RATE_HZ), 0.05), r.text) for r in sentences]
+
+    def draw(self, rng: np.random.Generator, longest: int) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
+        """One waveform and its (text, first sample, last sample) parts."""
+        while True:
+            speed = rng.uniform(0.78, 1.28)
+            if self.sentences and longest > 3 and rng.random() < 0.25:
+                part, text = self.sentences[rng.integers(len(self.sentences))]
+                wave = _faster(part, speed)
+                spans = [(0, len(wave))]
+                texts = [text]
+            else:
+                speaker = list(self.by_speaker)[rng.integers(len(self.by_speaker))]
+                pool = self.by_speaker[speaker]
+                chosen = [pool[i] for i in rng.integers(len(pool), size=rng.integers(2, longest + 1))]
+                parts = [_faster(part, speed * rng.uniform(0.94, 1.06)) * rng.uniform(0.6, 1.5) for part, _ in chosen]
+                texts = [text for _, text in chosen]
+                wave, spans = join(parts, RATE_HZ, rng)
+            if len(wave) <= MAX_LENGTH_S * RATE_HZ:
+                return _disturb(wave, rng), [(t, a, b) for t, (a, b) in zip(texts, spans, strict=True)]
+
+
+def _faster(samples: np.ndarray, speed: float) -> np.ndarray:
+    """Speed and pitch changed together: what a shorter or longer vocal tract does, near enough."""
+    at = np.arange(0, len(samples) - 1, speed, dtype=np.float32)
+    return np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
+
+
+def _disturb(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another microphone, room noise and gain."""
+    tilt = rng.uniform(-0.6, 0.6)
+    tilted = samples.copy()
+    tilted[1:] += np.float32(tilt) * samples[:-1]
+    noise = rng.standard_normal(len(samples)).astype(np.float32)
+    if rng.random() < 0.5:  # coloured: most energy at low frequencies, as in rooms
+        noise = np.convolve(noise, np.exp(-np.arange(16) / rng.uniform(0.5, 6)).astype(np.float32), mode="same")
+    snr_db = rng.uniform(5, 50)
+    tilted = level_to(tilted, 0.05) + level_to(noise, 0.05 * 10 ** (-snr_db / 20))
+    return (tilted * np.float32(10 ** (rng.uniform(-20, 6) / 20))).astype(np.float32)
+
+
+# --- HuBERT with CTC -------------------------------------------------------------------------------------------------
+
+CHARACTERS = "efghinorstuvwxz"
+
+
+def make_hubert(folder: Path) -> tuple[torch.nn.Module, object]:
+    """A ``HubertForCTC`` of 1.7 M parameters with a narrow front end, and its processor."""
+    from transformers import (
+        HubertConfig,
+        HubertForCTC,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2Processor,
+    )
+
+    vocab = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *CHARACTERS])}
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
+    extractor = Wav2Vec2FeatureExtractor(
+        feature_size=1, sampling_rate=RATE_HZ, padding_value=0.0, do_normalize=True, return_attention_mask=True
+    )
+    config = HubertConfig(
+        vocab_size=len(vocab),
+        hidden_size=144,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        intermediate_size=576,
+        conv_dim=(32, 32, 48, 48, 64, 64, 96),
+        conv_bias=True,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        num_conv_pos_embeddings=32,
+        num_conv_pos_embedding_groups=8,
+        hidden_dropout=0.1,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        final_dropout=0.1,
+        layerdrop=0.0,
+        mask_time_prob=0.06,
+        mask_time_length=6,
+        mask_feature_prob=0.05,
+        mask_feature_length=8,
+        ctc_loss_reduction="mean",
+        ctc_zero_infinity=True,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    model = HubertForCTC(config)
+    model.set_attn_implementation("eager")  # twice as fast as sdpa on a CPU at this width
+    return model, Wav2Vec2Processor(extractor, tokenizer)
+
+
+def hubert_loss(model, processor, waves, parts, step: int) -> torch.Tensor:
+    """CTC; in the first steps also a flat start: each recording's frames spell its characters evenly.
+
+    Without the flat start the model stays for some 500 steps where every frame is blank.
+    """
+    inputs = processor.feature_extractor(waves, sampling_rate=RATE_HZ, padding=True, return_tensors="pt")
+    texts = [" ".join(text for text, _, _ in line) for line in parts]
+    ids = [processor.tokenizer(text).input_ids for text in texts]
+    labels = torch.full((len(ids), max(map(len, ids))), -100)
+    for row, line in zip(labels, ids, strict=True):
+        row[: len(line)] = torch.tensor(line)
+    output = model(inputs.input_values, attention_mask=inputs.attention_mask.bool(), labels=labels)
+    flat_start_weight = max(0.0, 1 - step / 600)
+    if not flat_start_weight:
+        return output.loss
+    return output.loss + flat_start_weight * _flat_start(output.logits, parts, processor)
+
+
+def _flat_start(logits: torch.Tensor, parts, processor) -> torch.Tensor:
+    targets = torch.full(logits.shape[:2], -100)
+    for row, line in zip(targets, parts, strict=True):
+        if len(line) > 1:
+            row[: line[-1][2] // 320] = processor.tokenizer.word_delimiter_token_id
+            for text, first, last in line:
+                spelled = processor.tokenizer(text).input_ids
+                a, b = first // 320, min(last // 320, len(row))
+                for frame in range(a, b):
+                    row[frame] = spelled[(frame - a) * len(spelled) // (b - a)]
+    return torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), targets)
+
+
+# --- Whisper ---------------------------------------------------------------------------------------------------------
+
+
+def make_whisper(folder: Path) -> tuple[torch.nn.Module, object]:
+    """An English-only ``WhisperForConditionalGeneration`` of 1.9 M parameters that hears 6 s, and its processor."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import (
+        GenerationConfig,
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperProcessor,
+        WhisperTokenizer,
+    )
+
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=96, show_progress=False)
+    digits = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    learner.train_from_iterator([" ".join(p) for p in itertools.permutations(digits, 2)], trainer)
+    pieces = json.loads(learner.to_str())["model"]
+    tokenizer = WhisperTokenizer(
+        vocab=pieces["vocab"], merges=[tuple(m) for m in pieces["merges"]], pad_token="<|endoftext|>"
+    )
+    specials = ["<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>", "<|startofprev|>", "<|nocaptions|>", "<|notimestamps|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": specials})
+    token = tokenizer.convert_tokens_to_ids
+    extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=6, sampling_rate=RATE_HZ)
+    shared = dict(
+        decoder_start_token_id=token("<|startoftranscript|>"),
+        bos_token_id=token("<|endoftext|>"),
+        eos_token_id=token("<|endoftext|>"),
+        pad_token_id=token("<|endoftext|>"),
+    )
+    config = WhisperConfig(
+        vocab_size=len(tokenizer),
+        num_mel_bins=80,
+        d_model=128,
+        encoder_layers=4,
+        decoder_layers=4,
+        encoder_attention_heads=8,
+        decoder_attention_heads=8,
+        encoder_ffn_dim=512,
+        decoder_ffn_dim=512,
+        max_source_positions=300,
+        max_target_positions=32,
+        dropout=0.1,
+        apply_spec_augment=True,
+        mask_time_prob=0.06,
+        mask_time_length=10,
+        mask_feature_prob=0.06,
+        mask_feature_length=8,
+        begin_suppress_tokens=None,
+        suppress_tokens=None,
+        **shared,
+    )
+    model = WhisperForConditionalGeneration(config)
+    model.set_attn_implementation("eager")
+    model.generation_config = GenerationConfig(
+        **shared,
+        max_length=32,
+        is_multilingual=False,
+        no_timestamps_token_id=token("<|notimestamps|>"),
+        return_timestamps=False,
+    )
+    tokenizer.set_prefix_tokens(predict_timestamps=False)
+    return model, WhisperProcessor(extractor, tokenizer)
+
+
+def whisper_loss(model, processor, waves, parts, step: int) -> torch.Tensor:
+    """Cross entropy of the answer; the prompt is <|startoftranscript|><|notimestamps|>, as in English-only Whisper."""
+    with torch.autocast("cpu", enabled=False):
+        features = processor.feature_extractor(waves, sampling_rate=RATE_HZ, return_tensors="pt").input_features
+    tokenizer = processor.tokenizer
+    prompt = [tokenizer.convert_tokens_to_ids(t) for t in ("<|startoftranscript|>", "<|notimestamps|>")]
+    lines = []
+    for line in parts:
+        text = " " + " ".join(text for text, _, _ in line)
+        lines.append(prompt + tokenizer(text, add_special_tokens=False).input_ids + [tokenizer.eos_token_id])
+    ids = torch.full((len(lines), max(map(len, lines))), -100)
+    for row, line in zip(ids, lines, strict=True):
+        row[: len(line)] = torch.tensor(line)
+    labels = ids[:, 1:].clone()
+    labels[:, 0] = -100  # the prompt is given, not learned
+    decoder_input_ids = ids[:, :-1].masked_fill(ids[:, :-1] == -100, tokenizer.pad_token_id)
+    logits = model(input_features=features, decoder_input_ids=decoder_input_ids).logits
+    return torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), labels)
+
+
+RECIPES = {"hubert": (make_hubert, hubert_loss, 1.0e-3), "whisper": (make_whisper, whisper_loss, 1.0e-3)}
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up over 300 steps, then a cosine down to a fiftieth of the peak."""
+    if step < 300:
+        return peak * (step + 1) / 300
+    progress = (step - 300) / max(1, steps - 300)
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def train(corpus: Path, name: str, out: Path, *, steps: int, batch: int, seed: int) -> None:
+    """Trains recipe ``name`` and writes the averaged weights of its last tenth to ``out/model``."""
+    make, loss_of, peak = RECIPES[name]
+    torch.manual_seed(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    model, processor = make(out)
+    print(name, sum(p.numel() for p in model.parameters()), "parameters", flush=True)
+    maker = StringMaker(read_recordings(corpus), read_digit_sentences(corpus))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.02)
+    averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
+    first, state_file, started = 0, out / "state.pt", time.monotonic()
+    if state_file.exists():
+        state = torch.load(state_file)
+        model.load_state_dict(state["model"])
+        averaged.load_state_dict(state["averaged"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, started = state["step"], started - state["seconds"]
+    model.train()
+    for step in range(first, steps):
+        rng = np.random.default_rng([seed, step])
+        torch.manual_seed(seed * 1_000_003 + step)
+        np.random.seed(seed * 1_003 + step)  # transformers draws its SpecAugment masks from NumPy's global state
+        longest = 3 if step < 300 else 6
+        waves, parts = zip(*(maker.draw(rng, longest) for _ in range(batch)), strict=True)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, peak)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(model, processor, list(waves), parts, step)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        averaged.update_parameters(model)
+        if (step + 1) % 50 == 0:
+            print(f"step {step + 1} loss {loss.item():.3f} {time.monotonic() - started:.0f} s", flush=True)
+        if (step + 1) % 250 == 0 or step + 1 == steps:
+            state = dict(model=model.state_dict(), averaged=averaged.state_dict(), optimizer=optimizer.state_dict())
+            torch.save(state | dict(step=step + 1, seconds=time.monotonic() - started), state_file.with_suffix(".new"))
+            state_file.with_suffix(".new").replace(state_file)
+            save(averaged.module, processor, out / "model")
+
+
+def save(model, processor, folder: Path) -> None:
+    """Writes weights and processor in the Hugging Face layout."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--model", choices=RECIPES, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    torch.set_float32_matmul_precision("medium")  # oneDNN: twice MKL here on the same number of cores
+    train(given.corpus, given.model, given.out, steps=given.steps, batch=given.batch, seed=given.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,57 @@
-"""Smaller, faster, and the receipt: compression of speech recognisers with a measured price."""
+"""Smaller, faster, and the receipt: compression of speech recognisers with a measured price.
 
+    paretone.compress(model, out, sparsity=0.5)     a smaller checkpoint
+    paretone.evaluate(model, data, baseline=...)    what it cost
+    paretone.load(path)                             the model and its processor
+
+Importing this package imports neither torch nor transformers; as soon as transformers is there, its Auto classes
+know our mixed widths.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from paretone.errors import UserError
 from paretone.model.registration import register_when_transformers_is_imported
 from paretone.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from paretone.api import compress, make_plan
+    from paretone.evaluate import evaluate, transcribe
+    from paretone.model import load
+    from paretone.report import write_report
+    from paretone.results import score
 
-# So that transformers' own auto classes load mixed widths; costs nothing until transformers is imported.
+__all__ = [
+    "UserError",
+    "__version__",
+    "compress",
+    "evaluate",
+    "load",
+    "make_plan",
+    "score",
+    "transcribe",
+    "write_report",
+]
+
+_HOMES = {
+    "compress": "paretone.api",
+    "make_plan": "paretone.api",
+    "evaluate": "paretone.evaluate",
+    "transcribe": "paretone.evaluate",
+    "load": "paretone.model",
+    "score": "paretone.results",
+    "write_report": "paretone.report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'paretone' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
 register_when_transformers_is_imported()

@@ -82,10 +82,10 @@ def _mono_blocks(file: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
     """The recording block by block at its own rate, mixed down; what is wrong with it is raised by the end."""
     read, silent, cancels = 0, True, True
     for block in _blocks(file, name):
-        if not np.isfinite(block).all():
-            raise BadUtteranceError(
-                name, f"holds NaN or infinity within the second after {read / file.samplerate:.0f} s"
-            )
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            first_s = (read + int(finite.argmin())) / file.samplerate
+            raise BadUtteranceError(name, f"holds NaN or infinity, first at {first_s:.2f} s")
         mono = block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]
         silent, cancels = silent and not block.any(), cancels and not mono.any()
         read += len(mono)
@@ -117,8 +117,8 @@ def _refuse_truncated(file: soundfile.SoundFile, read: int, name: str) -> None:
         promised, found = int(match[1]), int(match[2])
         if promised > found and promised not in _UNKNOWN_SIZES:
             raise BadUtteranceError(name, f"truncated: {found} of {promised} bytes of samples are there")
-    if "lacks an end-of-stream bit" in notes:
-        raise BadUtteranceError(name, "truncated: the last page of the Ogg stream is missing")
+    if re.search(r"lacks an end-of-stream bit|Junk after the last page|File ended unexpectedly", notes, re.IGNORECASE):
+        raise BadUtteranceError(name, "truncated: the last page of the Ogg stream is missing or not whole")
     if read < file.frames and file.frames < 2**62:
         raise BadUtteranceError(name, f"truncated: {read} of {file.frames} samples are there")
 

@@ -145,8 +145,18 @@ def _ctc(recogniser: Recogniser, waves: Sequence[np.ndarray]) -> list[str]:
     texts = [""] * len(values)
     for batch in _ctc_batches(recogniser, [len(value) for value in values]):
         for i, labels in zip(batch, _labels(recogniser, [values[i] for i in batch]), strict=True):
-            texts[i] = recogniser.processor.tokenizer.decode(labels, skip_special_tokens=True).strip()
+            texts[i] = _spell(recogniser.processor.tokenizer, labels)
     return texts
+
+
+def _spell(tokenizer: Any, labels: Sequence[int]) -> str:
+    """The text of frame labels; <s>, </s> and <unk> are blanks.
+
+    The tokenizer's own ``skip_special_tokens`` drops the blank before it merges repeats: "hello" becomes "helo".
+    """
+    blank = tokenizer.pad_token_id
+    mute = set(tokenizer.all_special_ids) - {tokenizer.word_delimiter_token_id}
+    return str(tokenizer.decode([blank if label in mute else label for label in labels])).strip()
 
 
 def _ctc_batches(recogniser: Recogniser, lengths: Sequence[int]) -> list[list[int]]:

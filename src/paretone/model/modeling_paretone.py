@@ -128,7 +128,7 @@ def _narrow_attention(attention: Any, heads: int) -> None:
     for part in ("q_proj", "k_proj", "v_proj"):
         setattr(attention, part, _resized(getattr(attention, part), out_features=width))
     attention.out_proj = _resized(attention.out_proj, in_features=width)
-    pass
+    attention.num_heads = heads  # Whisper views its keys with it
 
 
 def _narrow_pair(name: str, parent: nn.Module, producer: str, consumer: str, width: int) -> None:

@@ -78,17 +78,23 @@ def after_step(model: Blueprint, step: StepPlan) -> Blueprint:
 
 
 def _resolve_step(model: Blueprint, step: Step, seed: int, source_parameters: int, where: str) -> StepPlan:
-    asked = {"sparsity": step.sparsity, "target_params": step.target_params}
-    common = {"method": step.method, "seed": seed, "settings": step.settings, **asked}
+    bare = StepPlan(
+        method=step.method,
+        sparsity=step.sparsity,
+        target_params=step.target_params,
+        units=step.units,
+        seed=seed,
+        settings=step.settings,
+    )
     if works_on_layers(step.method):
-        return StepPlan(layers=_layers(model, step, source_parameters, where), **common)
+        return bare.model_copy(update={"layers": _layers(model, step, source_parameters, where)})
     groups = [g for g in model.table().groups if step.units in ("all", g.kind)]
     widths = _ruled_widths(groups, step.rules, where)
     free = [g for g in groups if g.name not in widths]
     widths |= _free_widths(model, free, widths, step, source_parameters, where)
     _check_rules_matter(groups, step, widths, where)
     modules = tuple(ModulePlan(name=g.name, kind=g.kind, width=g.width, keep=widths[g.name]) for g in groups)
-    return StepPlan(units=step.units, modules=modules, **common)
+    return bare.model_copy(update={"modules": modules})
 
 
 def _free_widths(

@@ -15,7 +15,7 @@ from paretone.errors import UserError
 from paretone.report import words
 from paretone.report.inline import inline_svg
 from paretone.report.load import read_results
-from paretone.report.plots import ERRORS, GRID, INK, MUTED, PLOTS, SERIES, Look, looks, render
+from paretone.report.plots import ERRORS, GRID, INK, MUTED, PAPER, PLOTS, SERIES, Look, looks, render
 from paretone.report.story import TOLERANCES, Story, joint_headline, tell
 from paretone.report.strips import profiles
 from paretone.report.study import Entry, Step, Study, Width, studies
@@ -27,6 +27,7 @@ COLOURS = {
     INK: "ink",
     MUTED: "muted",
     GRID: "grid",
+    PAPER: "paper",
     **{colour: f"series{place}" for place, colour in enumerate(SERIES)},
     **{colour: name for name, colour in ERRORS.items()},
 }
@@ -168,31 +169,29 @@ def heard(change: WordChange) -> str:
 def _builds(found: Sequence[Study]) -> list[dict[str, Any]]:
     """The command that makes each compressed model, with its plan where flags cannot say it."""
     builds: dict[str, dict[str, Any]] = {}
-    for study in found:
-        for entry in study.entries:
-            if entry.plan is not None:
-                command, whole = _compress_command(entry)
-                plan = None if whole else json.dumps(entry.measures.model.plan, ensure_ascii=False, indent=1)
-                builds.setdefault(command, {"command": command, "plan": plan, "label": f"{study.name}, {entry.label}"})
+    for entry in (entry for study in found for entry in study.entries if entry.plan is not None):
+        name = f"plan-{len(builds) + 1}.json"
+        command, whole = _compress_command(entry, name)
+        plan = None if whole else json.dumps(entry.measures.model.plan, ensure_ascii=False, indent=1)
+        builds.setdefault(entry.measures.model.path, {"command": command, "plan": plan, "name": name})
     return list(builds.values())
 
 
-def _compress_command(entry: Entry) -> tuple[str, bool]:
+def _compress_command(entry: Entry, plan_name: str) -> tuple[str, bool]:
     """A ``paretone compress`` line, and whether it says the plan whole; else it refers to a plan file."""
     plan = entry.plan
     assert plan is not None
     start = ["paretone", "compress", plan.source, entry.measures.model.path]
     if len(plan.steps) != 1 or not _flags_say(plan.steps[0], plan.modules):
-        return words.shell([*start, "--plan", "plan.json"]), False
+        return words.shell([*start, "--plan", plan_name]), False
     step = plan.steps[0]
-    target = (
-        ["--target-params", f"{step.target_params:g}"]
-        if step.sparsity is None
-        else ["--sparsity", f"{step.sparsity:g}"]
+    target, share = (
+        ("--sparsity", step.sparsity) if step.sparsity is not None else ("--target-params", step.target_params)
     )
     units = ["--units", step.units] if step.units != "all" else []
     settings = [part for key, value in step.settings.items() for part in _set_flag(key, value)]
-    return words.shell([*start, "--method", step.method, *target, *units, *settings, "--seed", str(step.seed)]), True
+    flags = ["--method", step.method, target, f"{share:g}", *units, *settings, "--seed", str(step.seed)]
+    return words.shell([*start, *flags]), True
 
 
 def _set_flag(key: str, value: object) -> list[str]:

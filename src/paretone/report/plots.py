@@ -22,26 +22,27 @@ from paretone.report.words import fixed, shorten
 INK = "#1c2128"
 MUTED = "#59636e"
 GRID = "#d1d9e0"
+PAPER = "#ffffff"
 # Okabe and Ito, "Color Universal Design" (2008), without black and yellow.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 ERRORS = {"substitutions": "#0072b3", "deletions": "#e69f01", "insertions": "#cc79a8"}
-STYLE = {
-    "font.size": 9.0,
+STYLE: dict[str, Any] = {
+    "font.size": 9.5,
     "font.family": "DejaVu Sans",
     "text.parse_math": False,
     "text.color": INK,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
-    "axes.titlesize": 10.0,
+    "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.unicode_minus": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
+    "xtick.labelsize": 9.0,
+    "ytick.labelsize": 9.0,
     "svg.fonttype": "none",
     "svg.hashsalt": "paretone",
 }
@@ -70,14 +71,16 @@ def render(draw: Draw, height_in: Height, studies: Sequence[Study], look: Look, 
     columns = min(2, len(studies))
     rows = [studies[start : start + columns] for start in range(0, len(studies), columns)]
     heights = [max(height_in(study) for study in row) for row in rows]
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
-        figure = Figure(figsize=(WIDTH_IN * columns, sum(heights)), layout="constrained", facecolor="white")
+    # the reader's matplotlibrc must not change the page; a backend would outlast the context
+    style: Any = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"} | STYLE
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(WIDTH_IN * columns, sum(heights)), layout="constrained", facecolor=PAPER)
         parts = figure.subfigures(len(rows), columns, squeeze=False, height_ratios=heights)
         for study, part in zip(studies, parts.flat, strict=False):
             part.set_facecolor("none")
             draw(part, study, look)
         file = io.BytesIO()
-        dateless: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+        dateless: dict[str, Any] = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
         figure.savefig(file, format=kind, dpi=160, metadata=dateless)
     return file.getvalue()
 
@@ -99,7 +102,7 @@ def draw_pareto(figure: FigureBase, study: Study, look: Look) -> None:
     axes.margins(x=0.06)
     if len(study.entries) == 1:
         axes.set_xlim(0.5 * sizes[0] / unit, 1.5 * sizes[0] / unit)
-    axes.set_xlabel(f"parameters, {prefix}")
+    axes.set_xlabel(f"parameters, {prefix}" + ("; on top % of the original" if study.original else ""))
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     if study.original:
@@ -160,8 +163,14 @@ def _wer_axis(axes: Axes, study: Study) -> None:
 
 
 def _share_axis(axes: Axes, full: float) -> None:
-    top = axes.secondary_xaxis("top", functions=(lambda x: 100 * x / full, lambda share: share * full / 100))
-    top.tick_params(colors=MUTED, labelsize=7.5, length=2, pad=1)
+    def to_share(x: Any) -> Any:
+        return 100 * x / full
+
+    def from_share(share: Any) -> Any:
+        return share * full / 100
+
+    top = axes.secondary_xaxis("top", functions=(to_share, from_share))
+    top.tick_params(colors=MUTED, labelsize=8.5, length=2, pad=1)
     top.spines["top"].set_visible(False)
     top.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
 
@@ -175,7 +184,7 @@ def _legend(figure: FigureBase, axes: Axes) -> None:
         loc="outside lower center",
         ncols=min(columns, len(names)),
         frameon=False,
-        fontsize=8.5,
+        fontsize=9,
         handlelength=1.8,
         columnspacing=1.4,
     )
@@ -194,25 +203,23 @@ def draw_errors(figure: FigureBase, study: Study, look: Look) -> None:
     longest = max(sum(row.values()) for row in rates)
     limit = min(longest, 100 * LONGEST_BAR) or 1.0
     for place, row in enumerate(rates):
-        left = 0.0
+        total = sum(row.values())
+        left, shrink = 0.0, min(1.0, limit / total) if total else 1.0
         for name, colour in ERRORS.items():
-            length = max(0.0, min(row[name], limit - left))
+            length = shrink * row[name]
             axes.barh(place, length, left=left, height=0.72, color=colour, label=name if place == 0 else None)
             left += length
-        total = sum(row.values())
-        arrow = "▸ " if total > limit else ""
-        axes.annotate(
-            f"{arrow}{fixed(total)}", (left, place), (3, 0), textcoords="offset points", va="center", fontsize=7.5
-        )
+        text = f"▸ {fixed(total)}" if shrink < 1 else fixed(total)
+        axes.annotate(text, (left, place), (3, 0), textcoords="offset points", va="center", fontsize=8.5)
     axes.set_yticks(range(len(rates)), [shorten(entry.label, 30) for entry in study.entries])
     axes.set_ylim(len(rates) - 0.4, -0.6)
     axes.set_xlim(0, 1.13 * limit)
-    cut = f" (cut at {limit:.0f})" if longest > limit else ""
+    cut = f"; ▸ cut at {limit:.0f}, shares kept" if longest > limit else ""
     axes.set_xlabel(f"errors per 100 reference words{cut}")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8.5, handlelength=1.2)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9, handlelength=1.2)
 
 
 def _error_rates(entry: Entry) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What the numbers say, in sentences that their intervals support."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -9,6 +10,7 @@ from paretone.report.words import fixed, listed, percent, point_range
 
 TOLERANCES = (0.01, 0.02, 0.05)
 SAME_SIZE = 0.02
+_WITHIN = re.compile(r" of its parameters within \d points of WER")
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,7 @@ def tell(study: Study) -> Story:
         if reached:
             best = min(reached, key=lambda name: reached[name].measures.parameters)
             sentences = (_reach_sentence(reach, index, best), *_comparisons(judged))
-            headline = f"{study.name} goes to {_share(reached[best])} of its parameters"
-            cost = f"for at most {fixed(100 * TOLERANCES[index], 0)} points of WER"
-            return Story(study, f"{headline} {cost}", sentences, reach, reached[best])
+            return Story(study, _headline(study, reached, best, index), sentences, reach, reached[best])
     cheapest = min((e for entries in judged.values() for e in entries), key=lambda e: _upper(e))
     headline = f"every compressed {study.name} may cost more than {fixed(100 * TOLERANCES[-1], 0)} points of WER"
     nearest = f"The nearest is {cheapest.label}: {point_range(cheapest.delta_ci)} points."
@@ -65,9 +65,14 @@ def smallest_within(entries: Sequence[Entry], tolerance: float) -> Entry | None:
 
 
 def joint_headline(stories: Sequence[Story]) -> str:
-    """The page's first line: up to three studies, in one sentence each."""
-    text = "; ".join(story.headline for story in stories[:3])
-    return f"{text[:1].upper()}{text[1:]}" if text.startswith("every ") else text
+    """The page's first line: what up to three studies found; words that the first one said are not said again."""
+    first, *others = [story.headline for story in stories[:3]]
+    start, takes, rest = first.partition(" takes ")
+    said = _WITHIN.search(rest)
+    if takes and said:
+        others = [other.removeprefix(f"{start} takes ").replace(said[0], "") for other in others]
+    text = "; ".join([first, *others])
+    return text[:1].upper() + text[1:]
 
 
 def _judged(entries: Sequence[Entry]) -> list[Entry]:
@@ -90,6 +95,21 @@ def _plain_headline(study: Study) -> str:
         return f"{study.name} has a WER of {percent(original.measures.wer)}"
     models = "one model" if measured == 1 else f"{measured} models"
     return f"{models} from {study.name}, measured without a baseline"
+
+
+def _headline(study: Study, reached: dict[str, Entry], best: str, index: int) -> str:
+    """``cluster takes X to 71 % of its parameters within 2 points of WER, magnitude to 86 %``."""
+    within = f"within {fixed(100 * TOLERANCES[index], 0)} points of WER"
+    others = sorted((entry.measures.parameters, name) for name, entry in reached.items() if name != best)
+    next_best = f", {_short(study, others[0][1])} to {_share(reached[others[0][1]])}" if others else ""
+    share = _share(reached[best])
+    return f"{_short(study, best)} takes {study.name} to {share} of its parameters {within}{next_best}"
+
+
+def _short(study: Study, series: str) -> str:
+    """The method alone, where only one judged series of the study has it."""
+    methods = {name: entries[0].method for name, entries in study.series.items() if _judged(entries)}
+    return methods[series] if list(methods.values()).count(methods[series]) == 1 else series
 
 
 def _reach_sentence(reach: dict[str, tuple[Entry | None, ...]], index: int, best: str) -> str:
@@ -130,7 +150,7 @@ def _comparable(a: Entry, b: Entry) -> bool:
 def _comparison(first: str, second: str, pairs: list[tuple[Entry, Entry]]) -> str:
     first_wins, second_wins, unclear = [], [], []
     for a, b in pairs:
-        where = a.asked or _share(a)
+        where = a.asked.removeprefix("to ") or _share(a)
         if _upper(a) < _lower(b):
             first_wins.append(where)
         elif _upper(b) < _lower(a):
@@ -146,7 +166,9 @@ def _comparison(first: str, second: str, pairs: list[tuple[Entry, Entry]]) -> st
         return f"The intervals of {first} and {second} overlap at every size where both were measured."
     if unclear:
         parts.append(f"at {listed(unclear)} their intervals overlap")
-    return "; ".join(parts) + "."
+    asked = pairs[0][0].asked
+    of_what = "of the parameters" if not asked or asked.startswith("to ") else "sparsity"
+    return f"{parts[0]} {of_what}{''.join(f'; {part}' for part in parts[1:])}."
 
 
 def _lower(entry: Entry) -> float:

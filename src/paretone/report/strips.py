@@ -8,7 +8,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import FigureBase
 from matplotlib.patches import Rectangle
 
-from paretone.report.study import Study, Width
+from paretone.report.study import Entry, Study, Width
 from paretone.report.words import printable, shorten
 
 _LAYER = re.compile(r"^(?:(?P<stack>.*)\.)?layers\.(?P<number>\d+)\.(?P<part>.+)$")
@@ -27,38 +27,39 @@ GONE = "#b3261e"
 
 @dataclass(frozen=True)
 class Profile:
-    """The widths of one or several models that have the same ones; ``widths`` is keyed by module name."""
+    """The widths, by module name, of one or several models that have the same ones."""
 
-    labels: tuple[str, ...]
+    label: str
     widths: dict[str, Width]
-
-    @property
-    def label(self) -> str:
-        """The names of its models: sizes in common are said once."""
-        return shared_label(self.labels)
 
 
 def profiles(study: Study) -> list[Profile]:
-    """The distinct widths among the compressed models of a study, in its order."""
-    found: dict[tuple[tuple[str, int], ...], tuple[list[str], dict[str, Width]]] = {}
+    """The distinct widths among the compressed models of a study, widest first."""
+    found: dict[tuple[tuple[str, int], ...], list[Entry]] = {}
     for entry in study.entries:
         if entry.plan and entry.plan.modules:
-            widths = {module.name: module for module in entry.plan.modules}
             key = tuple((module.name, module.width_after) for module in entry.plan.modules)
-            found.setdefault(key, ([], widths))[0].append(entry.label)
-    return [Profile(tuple(labels), widths) for labels, widths in found.values()]
+            found.setdefault(key, []).append(entry)
+    rows = [Profile(_shared_label(members), _widths(members[0])) for members in found.values()]
+    return sorted(rows, key=lambda row: -sum(w.width_after / max(1, w.width_before) for w in row.widths.values()))
 
 
-def shared_label(labels: tuple[str, ...]) -> str:
-    """``cluster, magnitude 50 %`` for ``cluster 50 %`` and ``magnitude 50 %``; else the labels side by side."""
-    split = [label.split(" ", 1) for label in labels]
-    if len(labels) > 1 and all(len(part) == 2 for part in split) and len({part[1] for part in split}) == 1:
-        return f"{', '.join(part[0] for part in split)} {split[0][1]}"
-    return ", ".join(labels)
+def _widths(entry: Entry) -> dict[str, Width]:
+    assert entry.plan is not None
+    return {module.name: module for module in entry.plan.modules}
+
+
+def _shared_label(members: list[Entry]) -> str:
+    """``cluster, magnitude 50 %`` for two methods at one sparsity; else the labels side by side."""
+    asked = {entry.asked for entry in members}
+    if len(members) == 1 or len(asked) > 1 or "" in asked:
+        return ", ".join(entry.label for entry in members)
+    methods = list(dict.fromkeys(entry.method for entry in members))
+    return f"{', '.join(methods) if len(methods) < 3 else f'{len(methods)} methods'} {members[0].asked}"
 
 
 def blocks(modules: dict[str, Width]) -> dict[str, list[tuple[str, str]]]:
-    """(layer, module name) pairs by block: ``encoder heads``, ``decoder FFN units`` and so on, in the model's order."""
+    """(layer, module name) pairs by block: ``heads``, ``decoder`` over ``FFN units``, and so on."""
     found: dict[str, list[tuple[str, str]]] = {}
     stacks = {match["stack"] for name in modules if (match := _LAYER.match(name))}
     for name, module in modules.items():
@@ -68,7 +69,7 @@ def blocks(modules: dict[str, Width]) -> dict[str, list[tuple[str, str]]]:
             continue
         part = PARTS.get(match["part"], match["part"])
         stack = (match["stack"] or "").rsplit(".", 1)[-1]
-        title = f"{stack} {part}" if len(stacks) > 1 and stack else part
+        title = f"{stack}\n{part}" if len(stacks) > 1 and stack else part
         found.setdefault(title, []).append((match["number"], name))
     return found
 
@@ -86,38 +87,52 @@ def draw_widths(figure: FigureBase, study: Study, look: dict[str, tuple[str, str
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, members) in zip(all_axes, panels.items(), strict=True):
         roomy = len(members) * len(panels) <= 14
-        for column, (_, name) in enumerate(members):
-            _cell(axes, column, 0, modules[name].width_before, modules[name].width_before, roomy)
-            for line, row in enumerate(rows, start=1):
-                if name in row.widths:
-                    _cell(axes, column, line, row.widths[name].width_after, row.widths[name].width_before, roomy)
+        names = [name for _, name in members]
+        _strip(axes, 0, [(modules[name].width_before,) * 2 for name in names], roomy)
+        for line, row in enumerate(rows, start=1):
+            found = [row.widths.get(name) for name in names]
+            _strip(axes, line, [(width.width_after, width.width_before) if width else None for width in found], roomy)
         axes.set_xlim(0, len(members))
         axes.set_ylim(len(labels), 0)
-        axes.set_title(_two_lines(printable(title)), fontsize=8.5, fontweight="normal", loc="left", pad=4)
-        axes.set_yticks([line + 0.5 for line in range(len(labels))], labels, fontsize=8)
+        size = 9 if len(panels) < 4 else 7.8
+        axes.set_title(printable(title), fontsize=size, fontweight="normal", loc="left", pad=4)
+        axes.set_yticks([line + 0.5 for line in range(len(labels))], labels, fontsize=8.5)
         ends = sorted({0, len(members) - 1})
-        axes.set_xticks([end + 0.5 for end in ends], [shorten(members[end][0], 12) for end in ends], fontsize=7.5)
+        axes.set_xticks([end + 0.5 for end in ends], [shorten(members[end][0], 12) for end in ends], fontsize=8)
         axes.tick_params(length=0, pad=2)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    figure.supxlabel("layer", fontsize=8.5)
+    figure.supxlabel("layer", fontsize=9)
 
 
-def _cell(axes: Axes, column: int, line: int, width: int, before: int, roomy: bool) -> None:
-    kept = width / before if before else 0.0
-    axes.add_patch(Rectangle((column, line + 0.04), 1, 0.92, facecolor=SHADES(kept), edgecolor="none"))
+def _strip(axes: Axes, line: int, cells: list[tuple[int, int] | None], roomy: bool) -> None:
+    """One model's cells (width after, width before) of a block; equal widths are written once, in the middle."""
+    for column, cell in enumerate(cells):
+        if cell is not None:
+            _cell(axes, column, line, *cell, edged=not roomy)
+    known = [cell for cell in cells if cell is not None and cell[0]]
+    if roomy:
+        for column, cell in enumerate(cells):
+            if cell is not None and cell[0]:
+                _number(axes, column + 0.5, line, *cell)
+    elif len(known) == len(cells) and len(set(known)) == 1:
+        _number(axes, len(cells) / 2, line, *known[0])
+
+
+def _cell(axes: Axes, column: int, line: int, width: int, before: int, *, edged: bool) -> None:
+    shade = SHADES(width / before if before else 0.0)
+    # edges of their own colour close the hairlines between narrow cells
+    edge = shade if edged else "none"
+    axes.add_patch(Rectangle((column, line + 0.04), 1, 0.92, facecolor=shade, edgecolor=edge, linewidth=0.4))
     if width == 0:
         axes.plot([column + 0.2, column + 0.8], [line + 0.5, line + 0.5], color=GONE, linewidth=1.2)
-    elif roomy:
-        colour = ON_DARK if kept > 0.6 else ON_LIGHT
-        axes.text(column + 0.5, line + 0.52, str(width), ha="center", va="center", fontsize=6.5, color=colour)
 
 
-def _two_lines(title: str) -> str:
-    first, _, rest = title.partition(" ")
-    return f"{first}\n{rest}"
+def _number(axes: Axes, x: float, line: int, width: int, before: int) -> None:
+    colour = ON_DARK if width > 0.6 * before else ON_LIGHT
+    axes.text(x, line + 0.52, str(width), ha="center", va="center", fontsize=6.5, color=colour)
 
 
 def widths_height_in(study: Study) -> float:
     """Height of the strips: one line per distinct set of widths, and one for the original."""
-    return 1.2 + 0.24 * (len(profiles(study)) + 1)
+    return 1.3 + 0.24 * (len(profiles(study)) + 1)

@@ -1,6 +1,6 @@
 """Results put in order: one `Study` per source model and data set, one `Entry` per measured model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -131,11 +131,7 @@ class Study:
     @property
     def series(self) -> dict[str, list[Entry]]:
         """Compressed models by series, largest first."""
-        found: dict[str, list[Entry]] = {}
-        for entry in self.entries:
-            if not entry.is_original:
-                found.setdefault(entry.series, []).append(entry)
-        return found
+        return _by((entry for entry in self.entries if not entry.is_original), lambda entry: entry.series)
 
 
 def studies(results: Sequence[Result]) -> list[Study]:
@@ -149,7 +145,7 @@ def studies(results: Sequence[Result]) -> list[Study]:
         key = (_source_key(result), result.data.digest, result.normaliser)
         grouped.setdefault(key, []).append(result)
     found = [_study(source, members) for (source, _, _), members in grouped.items()]
-    return _with_distinct_names(found)
+    return _with_distinct_names(_with_series(found))
 
 
 def read_plan(model: ModelInfo) -> PlanView | None:
@@ -184,8 +180,6 @@ def _study(source: str, results: list[Result]) -> Study:
     original = next((entry for entry in entries if entry.is_original), None)
     full = original.measures.parameters if original else _full_size(entries)
     entries = [replace(entry, share=entry.measures.parameters / full if full else None) for entry in entries]
-    entries = _name_series(entries)
-    entries.sort(key=lambda e: (not e.is_original, e.series, -e.measures.parameters, e.asked, e.measures.model.name))
     name = display_name(original.measures.model.name if original else _source_name(entries[0]))
     return Study(name, results[0].data, results[0].normaliser, tuple(entries))
 
@@ -203,21 +197,35 @@ def _source_name(entry: Entry) -> str:
     return entry.plan.source if entry.plan else entry.measures.model.name
 
 
-def _name_series(entries: list[Entry]) -> list[Entry]:
-    """Name each entry's series: its method, and the settings that tell equal sparsities of one method apart."""
+def _with_series(found: list[Study]) -> list[Study]:
+    """Name every entry's series: its method, and the settings that tell equal sparsities of it apart in any study."""
+    telling: dict[str, dict[str, None]] = {}
+    for study in found:
+        for method, members in _by(study.entries, lambda entry: entry.method).items():
+            keys = dict.fromkeys(key for entry in members for key in entry.settings)
+            telling.setdefault(method, {}).update(dict.fromkeys(key for key in keys if _tells_apart(key, members)))
+    return [replace(study, entries=_in_order(study.entries, telling)) for study in found]
+
+
+def _in_order(entries: Iterable[Entry], telling: dict[str, dict[str, None]]) -> tuple[Entry, ...]:
     named = []
     for entry in entries:
-        family = [other for other in entries if other.method == entry.method]
-        told = [f"{key}={value}" for key, value in entry.settings.items() if _tells_apart(key, family)]
+        told = [f"{key}={entry.settings[key]}" for key in telling.get(entry.method, {}) if key in entry.settings]
         named.append(replace(entry, series=", ".join([entry.method, *told])))
-    return named
+    named.sort(key=lambda e: (not e.is_original, e.series, -e.measures.parameters, e.asked, e.measures.model.name))
+    return tuple(named)
 
 
-def _tells_apart(key: str, family: list[Entry]) -> bool:
-    values: dict[str, set[str | None]] = {}
-    for entry in family:
-        values.setdefault(entry.asked, set()).add(entry.settings.get(key))
-    return any(asked and len(found) > 1 for asked, found in values.items())
+def _tells_apart(key: str, members: list[Entry]) -> bool:
+    equal = _by((entry for entry in members if entry.asked), lambda entry: entry.asked)
+    return any(len({entry.settings.get(key) for entry in group}) > 1 for group in equal.values())
+
+
+def _by(entries: Iterable[Entry], key: Callable[[Entry], str]) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(key(entry), []).append(entry)
+    return found
 
 
 def _with_distinct_names(found: list[Study]) -> list[Study]:

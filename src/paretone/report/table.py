@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from paretone.report.study import Entry, studies
-from paretone.report.words import fixed, percent, percent_range, points, scaled
+from paretone.report.words import DASH, NBSP, fixed, percent, points, printable, scaled
 from paretone.results.schema import Result
 
 if TYPE_CHECKING:
@@ -24,26 +24,37 @@ def terminal_table(results: Sequence[Result]) -> "Table":
 
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     for column in COLUMNS:
-        first = column == "model"
-        table.add_column(column, justify="left" if first else "right", no_wrap=not first, min_width=15 if first else None)
+        table.add_column(column, justify="right", no_wrap=True)
+    name = table.columns[0]
+    name.justify, name.no_wrap, name.min_width = "left", False, 15
     for study in studies(results):
         if study.original is None:
-            table.add_row(Text(study.name, style="bold"))
+            table.add_row(Text(_tight(study.name), style="bold"))
         for entry in study.entries:
-            first = Text(study.name, style="bold") if entry.is_original else Text(f" {entry.label}")
-            table.add_row(first, *(Text(cell) for cell in _cells(entry)))
+            first = Text(_tight(study.name), style="bold") if entry.is_original else Text(f" {_tight(entry.label)}")
+            table.add_row(first, *(Text(_tight(cell)) for cell in _cells(entry)))
         table.add_section()
     return table
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
-    measures = entry.measures
-    low_high = "" if entry.delta_ci is None else " ({}..{})".format(*(fixed(100 * end) for end in entry.delta_ci))
-    result = entry.result
+    measures, result = entry.measures, entry.result
+    low, high = measures.wer_ci95
+    delta = points(result.delta_wer) if result and result.delta_wer is not None else ""
+    interval = " ({}..{})".format(*map(_coarse, entry.delta_ci)) if entry.delta_ci else ""
     return (
         scaled(measures.parameters),
         percent(entry.share, 0),
-        f"{fixed(100 * measures.wer)} ({percent_range(measures.wer_ci95)})",
+        f"{fixed(100 * measures.wer)} ({_coarse(low)}{DASH}{_coarse(high)})",
         f"{measures.substitutions}/{measures.deletions}/{measures.insertions}",
-        f"{points(result.delta_wer)}{low_high}" if result and result.delta_wer is not None else "",
+        f"{delta}{interval}",
     )
+
+
+def _coarse(rate: float) -> str:
+    return fixed(100 * rate, 1 if abs(rate) < 0.0995 else 0)
+
+
+def _tight(text: str) -> str:
+    """``text`` without the spaces inside numbers; a narrow column would break there."""
+    return printable(text.replace(NBSP, "")).replace("\n", " ")

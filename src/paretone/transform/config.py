@@ -82,7 +82,8 @@ def new_generation_config(source: Mapping[str, Any], plan: Plan, outcome: Outcom
     A pair (decoder layer, cross-attention head) follows its head; it goes with its layer or its head, and the whole
     entry goes, and word timestamps with it, when none is left.
     """
-    config, notices = dict(source), []
+    config = dict(source)
+    notices: list[str] = []
     pairs = config.get("alignment_heads")
     if not pairs:
         return config, notices

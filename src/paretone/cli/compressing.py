@@ -1,0 +1,118 @@
+"""``paretone plan`` and ``paretone compress``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paretone.cli import options as o
+
+if TYPE_CHECKING:
+    from paretone.plan import Plan
+
+
+def plan(
+    model: o.Model,
+    sparsity: o.Sparsity = None,
+    target_params: o.TargetParams = None,
+    recipe: o.RecipeFile = None,
+    method: o.Method = None,
+    units: o.UnitKind = None,
+    settings: o.Settings = None,
+    seed: o.Seed = None,
+    revision: o.Revision = None,
+    out: Annotated[Path | None, typer.Option(help="Write the plan here, for compress --plan.")] = None,
+    as_json: o.Json = False,
+) -> None:
+    """Show every module's old and new width and the sizes before and after; no weights are read."""
+    from paretone.api import make_plan
+    from paretone.folders import write_file
+    from paretone.plan import parse_settings
+
+    made = make_plan(
+        model,
+        sparsity=sparsity,
+        target_params=target_params,
+        recipe=recipe,
+        method=method,
+        units=units,
+        settings=parse_settings(settings or []),
+        seed=seed,
+        revision=revision,
+    )
+    if out is not None:
+        write_file(out, made.to_json())
+    if as_json:
+        print(made.to_json(), end="")
+        return
+    _show_widths(made)
+    _show_sizes(made)
+
+
+def compress(
+    model: o.Model,
+    out: Annotated[Path, typer.Argument(help="Folder for the smaller model; appears only when it is complete.")],
+    sparsity: o.Sparsity = None,
+    target_params: o.TargetParams = None,
+    recipe: o.RecipeFile = None,
+    plan: Annotated[Path | None, typer.Option(help="A plan written by paretone plan --out.")] = None,
+    method: o.Method = None,
+    units: o.UnitKind = None,
+    settings: o.Settings = None,
+    seed: o.Seed = None,
+    revision: o.Revision = None,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+) -> None:
+    """Make a model smaller, without data and without training."""
+    from paretone.api import compress as carry_out
+    from paretone.plan import parse_settings
+
+    done = carry_out(
+        model,
+        out,
+        sparsity=sparsity,
+        target_params=target_params,
+        recipe=recipe,
+        plan=plan,
+        method=method,
+        units=units,
+        settings=parse_settings(settings or []),
+        seed=seed,
+        revision=revision,
+        overwrite=overwrite,
+    )
+    for notice in done.notices:
+        print(f"note: {notice}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(done.summary()))
+        return
+    _show_sizes(done.plan)
+    print(f"{done.out} in {done.seconds:.1f} s, peak memory {done.peak_rss_bytes / 1e9:.2f} GB")
+    print(f"What did it cost? paretone evaluate {done.out} --data DATA --baseline {model}")
+
+
+def _show_widths(plan: "Plan") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("module", "kind", "width", "new width", box=None, pad_edge=False)
+    for module in plan.modules:
+        changed = module.width_after != module.width_before
+        after = "dropped" if module.width_after == 0 else f"{module.width_after:,}"
+        style = "bold" if changed else "dim"
+        table.add_row(module.name, module.kind, f"{module.width_before:,}", after, style=style)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _show_sizes(plan: "Plan") -> None:
+    rows = [
+        ("parameters", plan.parameters_before, plan.parameters_after),
+        ("bytes", plan.bytes_before, plan.bytes_after),
+        ("MACs", plan.macs_before, plan.macs_after),
+    ]
+    for name, before, after in rows:
+        print(f"{name:<10} {before:>17,} -> {after:>17,}  {after / before:6.1%}")
+    print(f"MACs are multiply-accumulates for {plan.reference}.")

@@ -1,0 +1,69 @@
+"""The demo: the whole main road on the embedded models, offline."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from paretone.api import compress
+from paretone.checkpoint import embedded_models
+from paretone.errors import UserError
+from paretone.progress import track
+from paretone.report import read_results, terminal_table, write_report
+
+METHODS = ("magnitude", "cluster")
+SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+DATA = "digits"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model compressed one way."""
+
+    model: str
+    method: str
+    sparsity: float
+
+    @property
+    def name(self) -> str:
+        """Folder of its checkpoint and of its result."""
+        return f"{self.model}-{self.method}-{self.sparsity:.0%}".removesuffix("%")
+
+
+def run_demo(out: Path) -> None:
+    """Compresses, measures and draws everything into ``out``; continues where an interrupted demo stopped."""
+    started = time.monotonic()
+    models, results, page = out / "models", out / "results", out / "report.html"
+    if page.exists():  # a complete demo is made anew
+        for folder in (models, results):
+            shutil.rmtree(folder, ignore_errors=True)
+    elif out.exists() and any(out.iterdir()) and not results.exists():
+        raise UserError(f"{out} is not empty and no demo; give another folder")
+    cells = list(_cells())
+    for cell in track(cells, "compressing and measuring", len(cells)):
+        _run(cell, models / cell.name, results / cell.name)
+    found = [results / cell.name for cell in cells]
+    write_report(found, page)
+    console = Console()
+    console.print(terminal_table(read_results(found)))
+    console.print(f"{page.resolve()} in {time.monotonic() - started:.0f} s", soft_wrap=True)
+
+
+def _cells() -> Iterator[Cell]:
+    for model in embedded_models():
+        for method in METHODS:
+            for sparsity in SPARSITIES:
+                yield Cell(model, method, sparsity)
+
+
+def _run(cell: Cell, model: Path, result: Path) -> None:
+    from paretone.evaluation import evaluate
+
+    if not model.exists():
+        compress(cell.model, model, sparsity=cell.sparsity, method=cell.method)
+    if not result.exists():
+        command = ["paretone", "evaluate", str(model), "--data", DATA, "--baseline", cell.model, "--out", str(result)]
+        evaluate(model, DATA, baseline=cell.model, out=result, command=command)

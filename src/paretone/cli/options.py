@@ -1,0 +1,28 @@
+"""Options that several commands share, in one wording."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="Local folder in the Hugging Face layout, hub id, or embedded model (digits-hubert, digits-whisper)."
+    ),
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]
+Sparsity = Annotated[float | None, typer.Option(help="Share of heads, FFN units or layers that goes: 0 to below 1.")]
+TargetParams = Annotated[
+    float | None, typer.Option(help="Share of all parameters that stays: above 0, to 1; met within 0.5 %.")
+]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="YAML file: an ordered list of steps.")]
+Method = Annotated[str | None, typer.Option(help="cluster (default), magnitude, random or depth.")]
+UnitKind = Annotated[Literal["all", "ffn", "heads"] | None, typer.Option(help="Which units; all by default.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, e.g. outgoing=mean; repeatable."),
+]
+Seed = Annotated[int | None, typer.Option(help="Of all chance; 0 by default.", min=0)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if this command wrote it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]

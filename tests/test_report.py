@@ -62,23 +62,14 @@ def measures(source: str, *, wer: float, share: float = 1.0, plan: dict[str, Any
         name: {"wer": exact * tilt, **errors_at(exact * tilt / 4), "words": spoken, "utterances": 51}
         for name, tilt in zip(SPEAKERS, (0.6, 0.8, 1.1, 1.5), strict=True)
     }
-    model = {
-        "name": source if plan is None else f"demo/{source}/{label}",
-        "path": f"demo/{source}/{label}",
-        "revision": None,
-    }
-    model |= {
-        "revision": None,
-        "digest": f"sha256:{source}-{label}",
-        "family": family,
-        "architecture": "HubertForCTC",
-        "plan": plan,
-    }
+    path = f"demo/{source}/{label}"
+    model = {"name": source if plan is None else path, "path": path, "digest": f"sha256:{source}-{label}"}
+    architecture = {"family": family, "architecture": "HubertForCTC", "plan": plan}
     return {
         "normaliser": "whisper-english/1", "wer": exact, "cer": exact * 0.6, **errors_at(wer), "words": WORDS,
         "utterances": 204, "character_errors": round(exact * 0.6 * 3900), "characters": 3900,
         "wer_ci95": (max(0.0, exact - 0.01 - exact / 9), exact + 0.012 + exact / 9), "by_speaker": by_speaker,
-        "by_language": {"en": {"wer": exact, **errors_at(wer), "words": WORDS, "utterances": 204}}, "model": model,
+        "by_language": {"en": {"wer": exact, **errors_at(wer), "words": WORDS, "utterances": 204}}, "model": {**model, **architecture},
         "decoding": {"kind": "greedy", "reference": "10 s of audio"}, "parameters": round(full * share),
         "size_bytes": round(4 * full * share) + 20_000, "macs": round(1.1e9 * share),
         "rtfx": 61.3 / (0.3 + 0.7 * share), "audio_s": 615.2, "seconds": 10.0, "peak_rss_bytes": 700_000_000,

@@ -34,6 +34,8 @@ def fold(
         start: where Lloyd begins.
         rounds: most Lloyd rounds; it stops earlier once nothing moves. 0 keeps the start.
     """
+    if keep == units.width:
+        return Fold.select(torch.arange(keep), keep)
     gram = gram_of(units)
     labels = cut(ward_tree(gram), keep) if start == "ward" else nearest(gram, greedy_centres(gram, keep, rng))
     labels = lloyd(gram, labels, keep, rounds=rounds)
@@ -116,11 +118,11 @@ def lloyd(gram: torch.Tensor, labels: torch.Tensor, keep: int, *, rounds: int) -
 
 
 def _distances(gram: torch.Tensor, labels: torch.Tensor, keep: int) -> torch.Tensor:
-    """(keep, width) squared distance of every unit to every centroid, less the unit's own square."""
+    """(keep, width) squared distance of every unit to every centroid."""
     sizes = torch.bincount(labels, minlength=keep).clamp(min=1).to(gram.dtype)
     sums = torch.zeros(keep, len(gram)).index_add_(0, labels, gram)
     centre_norms = torch.zeros(keep).index_add_(0, labels, sums[labels, torch.arange(len(gram))]) / sizes**2
-    return centre_norms[:, None] - 2 * sums / sizes[:, None]
+    return sums.mul_(-2 / sizes[:, None]).add_(centre_norms[:, None]).add_(gram.diagonal())
 
 
 def _without_empty(labels: torch.Tensor, distances: torch.Tensor, keep: int) -> torch.Tensor:
@@ -149,7 +151,7 @@ def fold_of(gram: torch.Tensor, labels: torch.Tensor, keep: int, *, outgoing: Li
     labels = rank[labels]
     sizes = torch.bincount(labels, minlength=keep).float()
     mean = (1 / sizes)[labels]
-    fit = _distances(gram, labels, keep)[labels, torch.arange(width)] + gram.diagonal()
+    fit = _distances(gram, labels, keep)[labels, torch.arange(width)]
     best = torch.full((keep,), torch.inf).scatter_reduce_(0, labels, fit, "amin")
     at_best = torch.where(fit == best[labels], torch.arange(width), width)
     representative = torch.full((keep,), width).scatter_reduce_(0, labels, at_best, "amin")

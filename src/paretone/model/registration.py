@@ -1,12 +1,14 @@
 """Makes the auto classes of transformers load mixed widths."""
 
 import importlib
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import wrapt
 
+AUTO_CLASSES = "transformers.models.auto.modeling_auto"
 REMOTE_CODE = Path(__file__).with_name("modeling_paretone.py")
 
 # model type: (configuration class, stock class of each auto class)
@@ -30,28 +32,39 @@ def auto_map_for(model_type: str) -> dict[str, str]:
 def register() -> None:
     """Registers the mixed classes with the auto classes; imports torch and transformers."""
     modeling = importlib.import_module("paretone.model.modeling_paretone")
-    auto = importlib.import_module("transformers.models.auto.modeling_auto")
-    for model_type, (_, stock) in STOCK.items():
+    auto = importlib.import_module(AUTO_CLASSES)
+    for model_type, (config_name, stock) in STOCK.items():
+        config_class = getattr(importlib.import_module(_configuration(model_type)), config_name)
         for auto_class, name in stock.items():
-            _register(auto, auto_class, model_type, getattr(modeling, f"Mixed{name}"))
+            _register(auto, auto_class, config_class, getattr(modeling, f"Mixed{name}"))
 
 
 def register_when_transformers_is_imported() -> None:
     """As ``register``, at once or as soon as the auto classes exist, and without importing anything heavy itself."""
-    wrapt.register_post_import_hook(_register_stand_ins, "transformers.models.auto.modeling_auto")
+    for module in (AUTO_CLASSES, *map(_configuration, STOCK)):
+        wrapt.register_post_import_hook(_register_what_is_ready, module)
 
 
-def _register(auto: ModuleType, auto_class: str, model_type: str, model_class: type) -> None:
-    configuration = importlib.import_module(f"transformers.models.{model_type}.configuration_{model_type}")
-    config_class = getattr(configuration, STOCK[model_type][0])
+def _configuration(model_type: str) -> str:
+    return f"transformers.models.{model_type}.configuration_{model_type}"
+
+
+def _register(auto: ModuleType, auto_class: str, config_class: type, model_class: type) -> None:
     getattr(auto, auto_class).register(config_class, model_class, exist_ok=True)
 
 
-def _register_stand_ins(auto: ModuleType) -> None:
-    # The models cannot be imported here: the auto classes are often imported from a half-imported modeling module.
-    for model_type, (_, stock) in STOCK.items():
+def _register_what_is_ready(loaded: ModuleType) -> None:
+    """Registers stand-ins for the model types whose configuration is there, once the auto classes are.
+
+    Nothing may be imported here: a configuration imports the auto classes while it is half there itself, and the auto
+    classes are often imported from a half-imported modeling module.
+    """
+    auto = sys.modules.get(AUTO_CLASSES)
+    for model_type, (config_name, stock) in STOCK.items():
+        config_class = getattr(sys.modules.get(_configuration(model_type)), config_name, None)
         for auto_class, name in stock.items():
-            _register(auto, auto_class, model_type, _stand_in(f"Mixed{name}"))
+            if config_class is not None and hasattr(auto, auto_class):
+                _register(auto, auto_class, config_class, _stand_in(f"Mixed{name}"))
 
 
 def _stand_in(name: str) -> type:

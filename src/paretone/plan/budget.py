@@ -80,10 +80,16 @@ def _miss(left: Callable[[Mapping[str, int]], int], target: float) -> Callable[[
 def _topped_up(
     groups: Sequence[Group], costs: Mapping[str, int], widths: Mapping[str, int], spare: float
 ) -> dict[str, int]:
-    """One unit more for modules, the dearest first, while ``spare`` parameters last."""
+    """Gives units back while ``spare`` parameters last, the dearest first, to one module after another."""
     widths = dict(widths)
-    for group in sorted(groups, key=lambda g: -costs[g.name]):
-        if widths[group.name] < group.width and costs[group.name] <= spare:
-            widths[group.name] += 1
-            spare -= costs[group.name]
+    room = sorted((g for g in groups if widths[g.name] < g.width), key=lambda g: -costs[g.name])
+    while room:
+        for group in room:
+            if costs[group.name] <= spare:
+                widths[group.name] += 1
+                spare -= costs[group.name]
+        room = [g for g in room if costs[g.name] <= spare and widths[g.name] < g.width]
+    last = min((g for g in groups if widths[g.name] < g.width), key=lambda g: abs(spare - costs[g.name]), default=None)
+    if last is not None and abs(spare - costs[last.name]) < spare:
+        widths[last.name] += 1
     return widths

@@ -136,7 +136,8 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 def _explain(error: ValidationError) -> str:
     """The first complaint in one line, with the nearest allowed key for an unknown one."""
-    first = error.errors()[0]
+    complaints = error.errors()
+    first = next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         key = str(first["loc"][-1])

@@ -68,9 +68,9 @@ def write_report(results: Iterable[Path], out: Path) -> None:
     found = studies(sorted(read_results(results), key=lambda result: result.model_dump_json()))
     folder = out.parent / f"{out.stem}_files"
     look = looks(found)
-    page = render_page(found, look, folder.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        page = render_page(found, look, folder.name)
         for name, (draw, height_in) in PLOTS.items():
             for kind in ("svg", "png"):
                 (folder / f"{name}.{kind}").write_bytes(render(draw, height_in, found, look, kind))

@@ -8,8 +8,8 @@ demo: .venv/installed
 	$(BIN)/paretone demo --out demo
 
 test: .venv/installed-dev
-	$(BIN)/ruff check src tests training
-	$(BIN)/ruff format --check src tests training
+	$(BIN)/ruff check src tests training benchmarks
+	$(BIN)/ruff format --check src tests training benchmarks
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist worksteal
 

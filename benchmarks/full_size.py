@@ -2,8 +2,8 @@
 
     python benchmarks/full_size.py WORK [--models hubert-large whisper-large-v3] [--sparsity 0.5 0.1] [--method cluster]
 
-Writes the checkpoints to WORK once (1.3 and 6.2 GB), compresses each through the real command line, loads the result and
-runs it on noise. Prints one JSON object a line.
+Writes the checkpoints to WORK once (1.3 and 6.2 GB), compresses each through the real command line, loads the result
+and runs it on noise. Prints one JSON object a line.
 """
 
 import argparse

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from paretone.results import read_result, read_transcripts, score
 
 LENGTHS_S = (1.0, 1.7, 0.6, 1.7, 0.6, 1.33)
 
-KINDS = {
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "hubert-layer": ("hubert", {}),
     "hubert-group": ("hubert", {"layer_norm": False, "pre_norm": False}),
     "wav2vec2-layer": ("wav2vec2", {}),

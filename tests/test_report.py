@@ -69,7 +69,8 @@ def measures(source: str, *, wer: float, share: float = 1.0, plan: dict[str, Any
         "normaliser": "whisper-english/1", "wer": exact, "cer": exact * 0.6, **errors_at(wer), "words": WORDS,
         "utterances": 204, "character_errors": round(exact * 0.6 * 3900), "characters": 3900,
         "wer_ci95": (max(0.0, exact - 0.01 - exact / 9), exact + 0.012 + exact / 9), "by_speaker": by_speaker,
-        "by_language": {"en": {"wer": exact, **errors_at(wer), "words": WORDS, "utterances": 204}}, "model": {**model, **architecture},
+        "by_language": {"en": {"wer": exact, **errors_at(wer), "words": WORDS, "utterances": 204}},
+        "model": {**model, **architecture},
         "decoding": {"kind": "greedy", "reference": "10 s of audio"}, "parameters": round(full * share),
         "size_bytes": round(4 * full * share) + 20_000, "macs": round(1.1e9 * share),
         "rtfx": 61.3 / (0.3 + 0.7 * share), "audio_s": 615.2, "seconds": 10.0, "peak_rss_bytes": 700_000_000,
@@ -143,7 +144,7 @@ def demo_results() -> list[Result]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's results on disk, a folder each."""
     root = tmp_path_factory.mktemp("demo")
-    for place, found in enumerate(demo_results()):
+    for place, found in enumerate(demo_results()[2::5]):  # a sixth of them, to draw less
         (root / f"{place:02}").mkdir()
         write_result(found, root / f"{place:02}" / "result.json")
     return root
@@ -241,7 +242,7 @@ def test_the_page_shows_settings_commands_and_exact_sizes(page: Path) -> None:
     text = "".join(Tags(page.read_text()).text)
     assert "outgoing=sum" in text
     assert "1,930,784" in text
-    assert "paretone evaluate demo/digits-hubert/cluster-69 --data 'my data.jsonl'" in text
+    assert "paretone evaluate demo/digits-whisper/cluster-69 --data 'my data.jsonl'" in text
     assert "--method cluster --sparsity 0.5 --set outgoing=sum --seed 0" in text
     assert "bad.flac (silent)" in text
 

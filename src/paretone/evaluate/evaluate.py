@@ -83,15 +83,7 @@ def evaluate(
     ]
     with _folder(out) as folder:
         scores = _score(folder, found, names, [texts for texts, _ in runs], seed)
-        result = Result(
-            **_measured(scores, [costs for _, costs in runs]),
-            version=__version__,
-            command=list(command),
-            seed=seed,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            machine=machine(),
-            data=_data_info(found),
-        )
+        result = _result(scores, [costs for _, costs in runs], found, seed, command)
         write_result(result, folder / RESULT_FILE)
     return result
 
@@ -183,9 +175,20 @@ def _transcripts(found: Data, names: Sequence[str], texts: Sequence[str]) -> Ite
         )
 
 
-def _measured(scores: Comparison, costs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The fields of `Comparison`, with the costs of the model (last) and the baseline (first of two) added."""
+def _result(
+    scores: Comparison, costs: Sequence[dict[str, Any]], found: Data, seed: int, command: Sequence[str]
+) -> Result:
+    """The scores, with the costs of the model (last) and the baseline (first of two), and what ran."""
     fields = {name: getattr(scores, name) for name in type(scores).model_fields}
     if scores.baseline is not None:
         fields["baseline"] = Measures(**scores.baseline.model_dump(), **costs[0])
-    return {**fields, **costs[-1]}
+    return Result(
+        **fields,
+        **costs[-1],
+        version=__version__,
+        command=list(command),
+        seed=seed,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        machine=machine(),
+        data=_data_info(found),
+    )

@@ -49,6 +49,7 @@ FILTERS = (
     words.three_digits,
 )
 MOST_HEARD = 4
+KINDS = ("svg", "png")
 
 
 def write_report(results: Iterable[Path], out: Path) -> None:
@@ -72,8 +73,8 @@ def write_report(results: Iterable[Path], out: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         page = render_page(found, look, folder.name)
         for name, (draw, height_in) in PLOTS.items():
-            for kind in ("svg", "png"):
-                (folder / f"{name}.{kind}").write_bytes(render(draw, height_in, found, look, kind))
+            for kind, content in zip(KINDS, render(draw, height_in, found, look, KINDS), strict=True):
+                (folder / f"{name}.{kind}").write_bytes(content)
         write_atomically(out, page)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); give a place that can") from error
@@ -133,7 +134,7 @@ def _section(place: int, story: Story, look: Look) -> dict[str, Any]:
 
 def _figure(name: str, place: int, study: Study, look: Look) -> Markup:
     draw, height_in = PLOTS[name]
-    svg = render(draw, height_in, [study], look, "svg")
+    (svg,) = render(draw, height_in, [study], look, ["svg"])
     caption = CAPTIONS[name].format(words.printable(study.name))
     description = "; ".join(
         f"{entry.label}: {words.count(entry.measures.parameters)} parameters, WER {words.percent(entry.measures.wer)}"

@@ -62,12 +62,8 @@ def looks(studies: Sequence[Study]) -> Look:
     return dict(zip(names, cycle(zip(SERIES, MARKERS, strict=True)), strict=False))
 
 
-def render(draw: Draw, height_in: Height, studies: Sequence[Study], look: Look, kind: str) -> bytes:
-    """One file with a panel per study, two in a row.
-
-    Args:
-        kind: ``svg`` or ``png``.
-    """
+def render(draw: Draw, height_in: Height, studies: Sequence[Study], look: Look, kinds: Sequence[str]) -> list[bytes]:
+    """One picture with a panel per study, two in a row, as a file of each of ``kinds``: ``svg`` or ``png``."""
     columns = min(2, len(studies))
     rows = [studies[start : start + columns] for start in range(0, len(studies), columns)]
     heights = [max(height_in(study) for study in row) for row in rows]
@@ -79,9 +75,15 @@ def render(draw: Draw, height_in: Height, studies: Sequence[Study], look: Look, 
         for study, part in zip(studies, parts.flat, strict=False):
             part.set_facecolor("none")
             draw(part, study, look)
-        file = io.BytesIO()
-        dateless: dict[str, Any] = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-        figure.savefig(file, format=kind, dpi=160, metadata=dateless)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, not once per file
+        return [_saved(figure, kind) for kind in kinds]
+
+
+def _saved(figure: Figure, kind: str) -> bytes:
+    file = io.BytesIO()
+    dateless: dict[str, Any] = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    figure.savefig(file, format=kind, dpi=160, metadata=dateless)
     return file.getvalue()
 
 

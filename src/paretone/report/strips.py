@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import FigureBase
 from matplotlib.patches import Rectangle
@@ -107,9 +108,10 @@ def draw_widths(figure: FigureBase, study: Study, look: dict[str, tuple[str, str
 
 def _strip(axes: Axes, line: int, cells: list[tuple[int, int] | None], roomy: bool) -> None:
     """One model's cells (width after, width before) of a block; equal widths are written once, in the middle."""
-    for column, cell in enumerate(cells):
-        if cell is not None:
-            _cell(axes, column, line, *cell, edged=not roomy)
+    patches = [_cell(column, line, *cell, edged=not roomy) for column, cell in enumerate(cells) if cell is not None]
+    axes.add_collection(PatchCollection(patches, match_original=True), autolim=False)
+    gone = [column for column, cell in enumerate(cells) if cell is not None and not cell[0]]
+    axes.hlines([line + 0.5] * len(gone), [x + 0.2 for x in gone], [x + 0.8 for x in gone], color=GONE, linewidth=1.2)
     known = [cell for cell in cells if cell is not None and cell[0]]
     if roomy:
         for column, cell in enumerate(cells):
@@ -119,13 +121,11 @@ def _strip(axes: Axes, line: int, cells: list[tuple[int, int] | None], roomy: bo
         _number(axes, len(cells) / 2, line, *known[0])
 
 
-def _cell(axes: Axes, column: int, line: int, width: int, before: int, *, edged: bool) -> None:
+def _cell(column: int, line: int, width: int, before: int, *, edged: bool) -> Rectangle:
     shade = SHADES(width / before if before else 0.0)
     # edges of their own colour close the hairlines between narrow cells
     edge = shade if edged else "none"
-    axes.add_patch(Rectangle((column, line + 0.04), 1, 0.92, facecolor=shade, edgecolor=edge, linewidth=0.4))
-    if width == 0:
-        axes.plot([column + 0.2, column + 0.8], [line + 0.5, line + 0.5], color=GONE, linewidth=1.2)
+    return Rectangle((column, line + 0.04), 1, 0.92, facecolor=shade, edgecolor=edge, linewidth=0.4)
 
 
 def _number(axes: Axes, x: float, line: int, width: int, before: int) -> None:

@@ -14,9 +14,9 @@ import torch
 
 from paretone.data import RATE_HZ, Utterance, read_audio, segment
 from paretone.errors import UserError
-from paretone.evaluate import count_macs, count_parameters, decode, evaluate, recogniser, transcribe
-from paretone.evaluate import evaluate as evaluate_function
-from paretone.evaluate.measure import machine, peak_rss_bytes, reset_peak_rss
+from paretone.evaluation import count_macs, count_parameters, decode, evaluate, recogniser, transcribe
+from paretone.evaluation import evaluate as evaluate_function
+from paretone.evaluation.measure import machine, peak_rss_bytes, reset_peak_rss
 from paretone.model import load
 from paretone.results import read_result, read_transcripts, score
 

@@ -190,7 +190,15 @@ def make_whisper(folder: Path) -> tuple[torch.nn.Module, object]:
     tokenizer = WhisperTokenizer(
         vocab=pieces["vocab"], merges=[tuple(m) for m in pieces["merges"]], pad_token="<|endoftext|>"
     )
-    specials = ["<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>", "<|startofprev|>", "<|nocaptions|>", "<|notimestamps|>"]
+    specials = [
+        "<|startoftranscript|>",
+        "<|en|>",
+        "<|translate|>",
+        "<|transcribe|>",
+        "<|startofprev|>",
+        "<|nocaptions|>",
+        "<|notimestamps|>",
+    ]
     tokenizer.add_special_tokens({"additional_special_tokens": specials})
     token = tokenizer.convert_tokens_to_ids
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=6, sampling_rate=RATE_HZ)
@@ -275,7 +283,9 @@ def train(corpus: Path, name: str, out: Path, *, steps: int, batch: int, seed: i
     print(name, sum(p.numel() for p in model.parameters()), "parameters", flush=True)
     maker = StringMaker(read_recordings(corpus), read_digit_sentences(corpus))
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.02)
-    averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
+    averaged = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
+    )
     first, state_file, started = 0, out / "state.pt", time.monotonic()
     if state_file.exists():
         state = torch.load(state_file)

@@ -37,9 +37,7 @@ def read_recordings(corpus: Path) -> list[Recording]:
     for path in sorted(corpus.rglob("*")):
         if match := RECORDING_NAME.fullmatch(path.name):
             samples, rate_hz = soundfile.read(path, dtype="float32")
-            found.append(
-                Recording(samples, rate_hz, DIGITS[int(match["digit"])], match["speaker"], int(match["take"]))
-            )
+            found.append(Recording(samples, rate_hz, DIGITS[int(match["digit"])], match["speaker"], int(match["take"])))
     if not found:
         raise SystemExit(f"{corpus} holds no file named like 7_jackson_32.wav; give the folder of the data set")
     return found

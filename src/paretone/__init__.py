@@ -16,7 +16,7 @@ from paretone.version import __version__
 
 if TYPE_CHECKING:
     from paretone.api import compress, make_plan
-    from paretone.evaluate import evaluate, transcribe
+    from paretone.evaluation import evaluate, transcribe
     from paretone.model import load
     from paretone.report import write_report
     from paretone.results import score
@@ -36,8 +36,8 @@ __all__ = [
 _HOMES = {
     "compress": "paretone.api",
     "make_plan": "paretone.api",
-    "evaluate": "paretone.evaluate",
-    "transcribe": "paretone.evaluate",
+    "evaluate": "paretone.evaluation",
+    "transcribe": "paretone.evaluation",
     "load": "paretone.model",
     "score": "paretone.results",
     "write_report": "paretone.report",

@@ -36,6 +36,7 @@ def evaluate(
     normaliser: Normaliser = "auto",
     revision: o.Revision = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.", min=0)] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older result in --out.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """Measure words wrong, parameters, bytes and speed; with a baseline also whether the difference is real."""
@@ -47,6 +48,7 @@ def evaluate(
         baseline=baseline,
         limit=limit,
         out=out,
+        overwrite=overwrite,
         skip_bad=skip_bad,
         language=language,
         normaliser=normaliser,

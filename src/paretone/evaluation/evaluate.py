@@ -10,8 +10,8 @@ from typing import Any
 
 from paretone.checkpoint import Checkpoint, locate, open_checkpoint
 from paretone.data import Data, open_data
-from paretone.evaluate.decode import BATCH_S, decode, recogniser
-from paretone.evaluate.measure import (
+from paretone.evaluation.decode import BATCH_S, decode, recogniser
+from paretone.evaluation.measure import (
     count_macs,
     count_parameters,
     machine,
@@ -43,6 +43,7 @@ def evaluate(
     baseline: str | Path | None = None,
     limit: int | None = None,
     out: str | Path | None = None,
+    overwrite: bool = False,
     batch_s: float = BATCH_S,
     skip_bad: bool = False,
     seed: int = 0,
@@ -61,6 +62,7 @@ def evaluate(
         model: local folder, hub id or embedded name; ``baseline`` likewise.
         data: see `paretone.data.open_data`, also for ``limit``, ``skip_bad`` and ``language``.
         out: a new folder for result.json and the transcripts; it appears when all is complete.
+        overwrite: whether an older result in ``out`` may be replaced.
         batch_s: most seconds of audio in a batch; results do not depend on it.
         seed: of the bootstrap.
         normaliser: "auto", "whisper-english", "digits" or "basic"; see `paretone.results.choose`.
@@ -72,7 +74,7 @@ def evaluate(
         UserError: if the model, the data or ``out`` can't be used.
     """
     if out is not None:
-        check_new_folder(Path(out))
+        check_new_folder(Path(out), overwrite=overwrite, ours=(RESULT_FILE,))
     given = [(model, revision)] if baseline is None else [(baseline, None), (model, revision)]
     checkpoints = [open_checkpoint(locate(name, wanted)) for name, wanted in given]
     found = open_data(data, limit=limit, skip_bad=skip_bad, language=language)
@@ -81,7 +83,7 @@ def evaluate(
         _run(str(name), wanted, checkpoint, found, batch_s=batch_s, device=device)
         for (name, wanted), checkpoint in zip(given, checkpoints, strict=True)
     ]
-    with _folder(out) as folder:
+    with _folder(out, overwrite) as folder:
         scores = _score(folder, found, names, [texts for texts, _ in runs], seed)
         result = _result(scores, [costs for _, costs in runs], found, seed, command)
         write_result(result, folder / RESULT_FILE)
@@ -143,10 +145,10 @@ def _data_info(found: Data) -> DataInfo:
 
 
 @contextmanager
-def _folder(out: str | Path | None) -> Iterator[Path]:
+def _folder(out: str | Path | None, overwrite: bool) -> Iterator[Path]:
     """Where the files go: ``out``, once all are written, or nowhere that stays."""
     if out is not None:
-        with new_folder(Path(out)) as folder:
+        with new_folder(Path(out), overwrite=overwrite, ours=(RESULT_FILE,)) as folder:
             yield folder
         return
     with tempfile.TemporaryDirectory(prefix="paretone-") as name:

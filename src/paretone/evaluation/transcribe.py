@@ -6,7 +6,7 @@ from pathlib import Path
 
 from paretone.data import Utterance, measure_audio
 from paretone.errors import UserError
-from paretone.evaluate.decode import BATCH_S, decode, recogniser
+from paretone.evaluation.decode import BATCH_S, decode, recogniser
 from paretone.model import load
 
 

@@ -1,0 +1,18 @@
+"""Evaluation: what a model hears, what it costs, and how it compares."""
+
+from paretone.evaluation.decode import Decoded, Recogniser, decode, recogniser
+from paretone.evaluation.evaluate import evaluate
+from paretone.evaluation.measure import count_macs, count_parameters
+from paretone.evaluation.transcribe import Transcription, transcribe
+
+__all__ = [
+    "Decoded",
+    "Recogniser",
+    "Transcription",
+    "count_macs",
+    "count_parameters",
+    "decode",
+    "evaluate",
+    "recogniser",
+    "transcribe",
+]

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from paretone.evaluation import count_macs
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny import TINY, save_tiny, tiny_inputs
@@ -19,6 +18,7 @@ from tiny import TINY, save_tiny, tiny_inputs
 import paretone
 from paretone.checkpoint import Entry, TensorWriter, locate, open_checkpoint
 from paretone.errors import UserError
+from paretone.evaluation import count_macs
 from paretone.families import known_families, table_of
 from paretone.methods import known_methods, works_on_layers
 from paretone.transform import inspect

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
 from strings import HELD_OUT_TAKES, UNHEARD_SPEAKER, Recording, join, level_to, read_recordings
 
 RATE_HZ = 8_000

@@ -29,7 +29,7 @@ app.command()(showing.report)
 app.command()(showing.demo)
 
 # typer carries its own copy of click since 0.25; this finds the base of its errors in either
-ClickException = sys.modules[typer.BadParameter.__module__].ClickException  # type: ignore[attr-defined]
+ClickException = sys.modules[typer.BadParameter.__module__].ClickException
 INTERRUPTED = 130
 
 
@@ -47,10 +47,12 @@ def main() -> NoReturn:
             sys.exit(2)
         _fail(" ".join(error.format_message().split()), 2)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; what was not complete was removed", INTERRUPTED)
+        code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    if code == INTERRUPTED:  # typer turns an interrupt into this code itself
+        _fail("interrupted; what was not complete was removed", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -63,7 +63,7 @@ def _register_what_is_ready(loaded: ModuleType) -> None:
     for model_type, (config_name, stock) in STOCK.items():
         config_class = getattr(sys.modules.get(_configuration(model_type)), config_name, None)
         for auto_class, name in stock.items():
-            if config_class is not None and hasattr(auto, auto_class):
+            if auto is not None and config_class is not None and hasattr(auto, auto_class):
                 _register(auto, auto_class, config_class, _stand_in(f"Mixed{name}"))
 
 

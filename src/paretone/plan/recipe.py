@@ -141,8 +141,8 @@ def _explain(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         key = str(first["loc"][-1])
-        model: type[BaseModel] = {1: Recipe, 3: Step, 5: Rule}.get(len(first["loc"]), Step)
-        allowed = list(model.model_fields)
+        places: dict[int, type[BaseModel]] = {1: Recipe, 3: Step, 5: Rule}
+        allowed = list(places[len(first["loc"])].model_fields)
         return f"unknown key {where!r}{did_you_mean(key, allowed)} keys here: {', '.join(allowed)}"
     message = first["msg"].removeprefix("Value error, ")
     given = first["input"] if isinstance(first["input"], str | int | float) else type(first["input"]).__name__

@@ -1,5 +1,6 @@
 """Output folders that appear only when they are complete."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -8,6 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from paretone.errors import UserError
+
+DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+)
 
 
 @contextmanager
@@ -33,7 +45,9 @@ def new_folder(out: Path, *, overwrite: bool = False, ours: tuple[str, ...] = ()
         partial.chmod(0o777 & ~_umask())
         _swap(partial, out)
     except OSError as error:
-        raise UserError(f"{out} can't be written: {error.strerror or error}; nothing was left there") from error
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise UserError(f"{out} can't be written: {error.strerror}; nothing was left there") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

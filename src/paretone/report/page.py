@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from paretone.errors import UserError
+from paretone.folders import write_file
 from paretone.report import words
 from paretone.report.inline import inline_svg
 from paretone.report.load import read_results
@@ -19,7 +20,7 @@ from paretone.report.plots import ERRORS, GRID, INK, MUTED, PAPER, PLOTS, SERIES
 from paretone.report.story import TOLERANCES, Story, joint_headline, tell
 from paretone.report.strips import profiles
 from paretone.report.study import Entry, Step, Study, Width, studies
-from paretone.results.schema import GroupScores, Result, WordChange, write_atomically
+from paretone.results.schema import GroupScores, Result, WordChange
 
 TEMPLATE = "page.html.j2"
 STYLE = "page.css"
@@ -75,7 +76,7 @@ def write_report(results: Iterable[Path], out: Path) -> None:
         for name, (draw, height_in) in PLOTS.items():
             for kind, content in zip(KINDS, render(draw, height_in, found, look, KINDS), strict=True):
                 (folder / f"{name}.{kind}").write_bytes(content)
-        write_atomically(out, page)
+        write_file(out, page)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); give a place that can") from error
 

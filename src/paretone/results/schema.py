@@ -1,13 +1,12 @@
 """What an evaluation found, as one JSON file: `Result` for models, `Comparison` for transcripts alone."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from paretone.errors import UserError
+from paretone.folders import write_file
 
 RESULT_FILE = "result.json"
 TRANSCRIPTS_FILE = "transcripts.jsonl"
@@ -161,7 +160,7 @@ class Result(Measures):
 
 def write_result(result: Result, path: Path) -> None:
     """Write ``result`` as JSON; the file appears only when complete."""
-    write_atomically(path, result.model_dump_json(indent=2) + "\n")
+    write_file(path, result.model_dump_json(indent=2) + "\n")
 
 
 def read_result(path: str | Path) -> Result:
@@ -188,16 +187,3 @@ def read_record(file: Path, kind: type[R]) -> R:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise UserError(f"{file}: not a {kind.__name__} of format 1: {where}: {first['msg']}") from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` to a temporary sibling, then rename it, so that no half file is ever seen."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -6,7 +6,8 @@ from pathlib import Path
 from pydantic import ConfigDict, ValidationError
 
 from paretone.errors import UserError
-from paretone.results.schema import TRANSCRIPTS_FILE, Record, write_atomically
+from paretone.folders import write_file
+from paretone.results.schema import TRANSCRIPTS_FILE, Record
 
 
 class Transcript(Record):
@@ -26,7 +27,7 @@ class Transcript(Record):
 
 def write_transcripts(transcripts: Iterable[Transcript], path: Path) -> None:
     """Write one JSON object a line, in order; the file appears only when complete."""
-    write_atomically(path, "".join(each.model_dump_json() + "\n" for each in transcripts))
+    write_file(path, "".join(each.model_dump_json() + "\n" for each in transcripts))
 
 
 def read_transcripts(path: str | Path) -> list[Transcript]:

@@ -45,7 +45,7 @@ def open_data(
         what = f"all {len(skipped)} utterances are bad, the first: {skipped[0].reason}" if skipped else "no utterances"
         raise UserError(f"{data}: {what}; give other data")
     found = tuple(utterances)
-    return Data(_name_of(str(data)), str(data), digest_of(found), found, tuple(skipped))
+    return Data(_name_of(str(data)), str(data), digest_of(found), found, tuple(skipped), _attribution(data))
 
 
 def _entries(data: str) -> Iterator[Entry]:
@@ -60,6 +60,13 @@ def _entries(data: str) -> Iterator[Entry]:
     if HUB_NAME.fullmatch(data) and path.suffix not in (".jsonl", ".json", ".tsv", ".txt"):
         return read_hub(data)
     raise UserError(f"{data}: no such data; give a JSONL manifest, a LibriSpeech or Common Voice folder, or a hub id")
+
+
+def _attribution(data: str | Path) -> str | None:
+    """The corpus's own words of thanks and licence."""
+    place = _embedded(str(data)) or Path(data)
+    file = (place if place.is_dir() else place.parent) / "ATTRIBUTION.md"
+    return " ".join(file.read_text(encoding="utf-8").split()) if file.exists() else None
 
 
 def _embedded(name: str) -> Path | None:

@@ -51,13 +51,19 @@ class BadUtteranceError(UserError):
 
 @dataclass(frozen=True)
 class Data:
-    """Utterances in the order of their corpus; ``digest`` covers their ids, texts and audio."""
+    """Utterances in the order of their corpus.
+
+    Attributes:
+        digest: covers ids, texts and audio.
+        attribution: whom the recordings are owed to and their licence, where the corpus has an ATTRIBUTION.md.
+    """
 
     name: str
     path: str
     digest: str
     utterances: tuple[Utterance, ...]
     skipped: tuple[SkippedAudio, ...]
+    attribution: str | None = None
 
     @property
     def audio_s(self) -> float:

@@ -141,6 +141,7 @@ def _data_info(found: Data) -> DataInfo:
         utterances=len(found.utterances),
         audio_s=found.audio_s,
         skipped=[Skipped(audio=each.audio, reason=each.reason) for each in found.skipped],
+        attribution=found.attribution,
     )
 
 

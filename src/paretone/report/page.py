@@ -229,6 +229,7 @@ def _data(run: Result) -> dict[str, Any]:
     return {
         "data": data.name,
         "from": data.path,
+        "attribution": data.attribution or "not given; recordings keep the licence of their data set",
         "digest": data.digest,
         "size": f"{words.count(data.utterances)} utterances, {words.count(run.words)} words, "
         f"{words.duration(data.audio_s)} of audio",

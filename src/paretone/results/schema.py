@@ -61,6 +61,7 @@ class DataInfo(Record):
     utterances: int
     audio_s: float
     skipped: list[Skipped] = Field(default_factory=list)
+    attribution: str | None = None
 
 
 class GroupScores(Record):

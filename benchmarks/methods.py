@@ -113,6 +113,7 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--tables", action="store_true")
     given = parser.parse_args()
     if given.tables:
@@ -120,7 +121,8 @@ def main() -> None:
         return
     from paretone.progress import track
 
-    todo = [cell for data in DATA for cell in cells(data) if not cell.folder(given.root).exists()]
+    wanted = [cell for data in DATA for cell in cells(data) if cell.model in given.models]
+    todo = [cell for cell in wanted if not cell.folder(given.root).exists()]
     for cell in track(todo, "measuring", len(todo)):
         measure(cell, given.root)
 

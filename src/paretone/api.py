@@ -56,7 +56,7 @@ def compress(
         seed=seed,
     )
     given = {"sparsity": sparsity, "target-params": target_params, "recipe": recipe, "method": method, "units": units}
-    given |= {"seed": seed, "revision": revision, "plan": None if isinstance(plan, Plan) else plan}
+    given |= {"seed": seed, "revision": revision, "plan": "plan.json" if isinstance(plan, Plan) else plan}
     command = command_of(str(model), given, settings or {})
     return carry_out(str(model), out, how, revision=revision, overwrite=overwrite, command=command)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from paretone.errors import UserError, did_you_mean
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
-PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
+# not *.safetensors: hub folders also hold copies in other dtypes and adapters for other languages
+PATTERNS = ["*.json", "*.txt", "*.model", "*.jinja", "*.py", "model.safetensors", "model-*-of-*.safetensors"]
 
 
 def embedded_models() -> list[str]:

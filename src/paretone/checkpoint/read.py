@@ -110,16 +110,23 @@ def _read_json(path: Path, missing: str) -> dict[str, Any]:
 
 def _no_weights(folder: Path) -> str:
     pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
+    convert = (
+        f"python -c \"from transformers import AutoModelForCTC as M; M.from_pretrained('{folder}')"
+        ".save_pretrained('CONVERTED')\" (for Whisper AutoModelForSpeechSeq2Seq), or give a --revision that has "
+        "safetensors, such as refs/convert/safetensors"
+    )
     if pickles:
         return (
-            f"{folder} holds pickled weights ({pickles[0]}), which can run code when they are read; convert them once: "
-            f"python -c \"from transformers import AutoModel as M; M.from_pretrained('{folder}')"
-            ".save_pretrained('CONVERTED')\" with the AutoModel class of the task, or take the revision refs/convert/"
-            "safetensors if the hub has one"
+            f"{folder} holds pickled weights ({pickles[0]}), which can run code when read; convert them once: {convert}"
         )
     others = sorted(p.name for p in folder.glob("*.safetensors"))
-    found = f"; it holds {', '.join(others)}: rename the weights or restore {INDEX}" if others else ""
-    return f"{folder} holds neither {SINGLE} nor {INDEX}{found}"
+    if others:
+        return (
+            f"{folder} holds neither {SINGLE} nor {INDEX}, only {', '.join(others)}; give the weights their name back"
+        )
+    return (
+        f"{folder} holds neither {SINGLE} nor {INDEX}; if the model has pickled weights only, convert them: {convert}"
+    )
 
 
 def _entries(folder: Path, file: str) -> dict[str, Entry]:

@@ -86,7 +86,8 @@ def compress(
     plan = _planned(checkpoint, how, model)
     with new_folder(out, overwrite=overwrite, ours=OURS) as partial:
         plan = plan.model_copy(update={"source_digest": checkpoint.digest()})
-        notices = _write_all(checkpoint, plan, partial, revision, command or f"paretone compress {model} OUT")
+        notices = _notices(plan)
+        notices += _write_all(checkpoint, plan, partial, revision, command or f"paretone compress {model} OUT")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Compressed(out, plan, time.monotonic() - started, peak, tuple(notices))
 
@@ -95,6 +96,18 @@ def _planned(checkpoint: Checkpoint, how: Recipe | Plan, source: str) -> Plan:
     if isinstance(how, Recipe):
         return resolve(checkpoint, how, source=source)
     return plan_of(blueprint_of(checkpoint, source), how.steps, source)
+
+
+def _notices(plan: Plan) -> list[str]:
+    """What the user may not have meant: a sparsity too small to drop a layer."""
+    return [
+        f"sparsity {step.sparsity:g} drops no layer of {layers.name}, which has {layers.depth}"
+        for step in plan.steps
+        for layers in step.layers
+        if step.sparsity
+        and len(layers.keep) == layers.depth
+        and step.settings.get("stack", "all") in layers.name + " all"
+    ]
 
 
 def _check_apart(folder: Path, out: Path) -> None:

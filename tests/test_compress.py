@@ -440,6 +440,7 @@ def test_a_broken_model_is_refused_in_one_line(kind: str, message: str, tmp_path
         ({"sparsity": 0.5, "units": "neurons"}, "units"),
         ({"sparsity": 0.5, "settings": {"outgoin": "sum"}}, "did you mean 'outgoing'"),
         ({"sparsity": 0.5, "settings": {"outgoing": "median"}}, "outgoing"),
+        ({"sparsity": 0.5, "settings": {"rounds": -1}}, "rounds.*greater than or equal to 0"),
         ({"sparsity": 0.5, "method": "depth", "units": "ffn"}, "units has no effect"),
         ({"sparsity": 0.5, "method": "depth", "settings": {"stack": "decoder"}}, "has no decoder"),
         ({"target_params": 0.9, "method": "depth"}, "whole layers can't meet"),
@@ -503,6 +504,31 @@ def test_a_plan_for_another_model_is_refused(sources: dict[str, Path], tmp_path:
     (tmp_path / "plan.json").write_text(paretone.make_plan(sources["whisper"], sparsity=0.5).to_json())
     with pytest.raises(UserError, match="the plan does not fit"):
         paretone.compress(sources["hubert"], tmp_path / "out", plan=tmp_path / "plan.json")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s["modules"][0].update(keep=99), "can't keep 99"),
+        (lambda s: s["modules"][0].update(keep=0), "modules.0.keep.*greater than or equal to 1"),
+        (lambda s: s["modules"].append(s["modules"][0]), "is listed twice"),
+        (lambda s: s.update(method="clutser"), "did you mean 'cluster'"),
+        (lambda s: s["settings"].update(outgoing="max"), "outgoing"),
+        (lambda s: s.update(method="depth", settings={}), "can't do that"),
+        (lambda s: s.update(layers=[{"name": "x", "depth": 3, "keep": [3]}]), "layers of 0 to 2"),
+        (lambda s: s.update(extra=1), "extra"),
+    ],
+)
+def test_a_plan_edited_into_nonsense_is_refused(
+    change: Any, message: str, sources: dict[str, Path], tmp_path: Path
+) -> None:
+    plan = json.loads(paretone.make_plan(sources["hubert"], sparsity=0.5).to_json())
+    change(plan["steps"][0])
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(UserError, match=message) as caught:
+        paretone.compress(sources["hubert"], tmp_path / "out", plan=tmp_path / "plan.json")
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 

@@ -33,10 +33,9 @@ def method_function(name: str) -> Callable[..., Any]:
     Raises:
         UserError: if there is no such method; names those that exist.
     """
-    if name not in known_methods():
-        raise UserError(
-            f"unknown method {name!r}{did_you_mean(name, known_methods())} methods are {', '.join(known_methods())}"
-        )
+    known = known_methods()
+    if name not in known:
+        raise UserError(f"unknown method {name!r}{did_you_mean(name, known) or ';'} methods are {', '.join(known)}")
     module = importlib.import_module(f"{__name__}.{name}")
     function: Callable[..., Any] = getattr(module, "fold", None) or module.keep_layers
     return function

@@ -4,10 +4,11 @@ All distances come from one Gram matrix, so no step touches the features again. 
 ``keep`` clusters or greedy k-means++; Lloyd's rounds then lower the within-cluster sum of squares.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from scipy.cluster.hierarchy import linkage
 
 from paretone.groups import Fold, Units
@@ -20,7 +21,7 @@ def fold(
     *,
     outgoing: Literal["sum", "mean"] = "sum",
     start: Literal["ward", "kmeans++"] = "ward",
-    rounds: int = 25,
+    rounds: Annotated[int, Ge(0)] = 25,
 ) -> Fold:
     """Clusters units by k-means; producers take the mean of a cluster, consumers the sum or the mean.
 

@@ -1,9 +1,9 @@
 """Plans: every step with exact widths. Frozen, JSON, and all that is needed to compress."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from paretone.errors import UserError
 
@@ -18,7 +18,13 @@ class ModulePlan(BaseModel):
     name: str
     kind: Literal["heads", "ffn"]
     width: int
-    keep: int
+    keep: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _no_wider(self) -> "ModulePlan":
+        if self.keep > self.width:
+            raise ValueError(f"{self.name} has {self.width} units and can't keep {self.keep}")
+        return self
 
 
 class LayersPlan(BaseModel):
@@ -28,7 +34,13 @@ class LayersPlan(BaseModel):
 
     name: str
     depth: int
-    keep: tuple[int, ...]
+    keep: Annotated[tuple[int, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _existing(self) -> "LayersPlan":
+        if list(self.keep) != sorted(set(self.keep)) or not 0 <= self.keep[0] <= self.keep[-1] < self.depth:
+            raise ValueError(f"{self.name}: keep must list layers of 0 to {self.depth - 1}, ascending, each once")
+        return self
 
 
 class StepPlan(BaseModel):
@@ -44,6 +56,14 @@ class StepPlan(BaseModel):
     settings: dict[str, Any]
     modules: tuple[ModulePlan, ...] = ()
     layers: tuple[LayersPlan, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "StepPlan":
+        names = [module.name for module in self.modules] + [layers.name for layers in self.layers]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is listed twice in one step")
+        return self
 
 
 class ModuleWidths(BaseModel):
@@ -94,6 +114,9 @@ def read_plan(path: Path) -> Plan:
         return Plan.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"plan {path} can't be read: {error.strerror}") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        lines = str(error).splitlines()
-        raise UserError(f"plan {path} is not a plan of format 1: {' '.join(lines[1:3]) or lines[0]}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"plan {path} is not text: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise UserError(f"plan {path} is not a plan of format 1: {where}: {first['msg']}") from error

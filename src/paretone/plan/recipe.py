@@ -107,7 +107,7 @@ def checked_settings(method: str, given: dict[str, Any], where: str) -> dict[str
         if key not in allowed:
             names = ", ".join(allowed) or "none"
             raise UserError(
-                f"{where}: {method} has no setting {key!r}{did_you_mean(key, allowed)} its settings: {names}"
+                f"{where}: {method} has no setting {key!r}{did_you_mean(key, allowed) or ';'} its settings: {names}"
             )
     strict = ConfigDict(extra="forbid", allow_inf_nan=False)
     model = create_model(method, __config__=strict, **dict(allowed.items()))  # type: ignore[call-overload]
@@ -143,7 +143,7 @@ def _explain(error: ValidationError) -> str:
         key = str(first["loc"][-1])
         places: dict[int, type[BaseModel]] = {1: Recipe, 3: Step, 5: Rule}
         allowed = list(places[len(first["loc"])].model_fields)
-        return f"unknown key {where!r}{did_you_mean(key, allowed)} keys here: {', '.join(allowed)}"
+        return f"unknown key {where!r}{did_you_mean(key, allowed) or ';'} keys here: {', '.join(allowed)}"
     message = first["msg"].removeprefix("Value error, ")
     given = first["input"] if isinstance(first["input"], str | int | float) else type(first["input"]).__name__
     return f"{where or 'the whole'}: {message} (given: {given!r})"

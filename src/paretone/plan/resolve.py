@@ -12,7 +12,7 @@ from paretone.methods import method_function, works_on_layers
 from paretone.plan.blueprint import Blueprint, layer_name, narrowed, shallower
 from paretone.plan.budget import TOLERANCE, checked_keep, share_kept, widths_for_parameters
 from paretone.plan.plan import LayersPlan, ModulePlan, ModuleWidths, Plan, StepPlan
-from paretone.plan.recipe import Recipe, Rule, Step
+from paretone.plan.recipe import Recipe, Rule, Step, checked_settings
 
 
 def resolve(checkpoint: Checkpoint, recipe: Recipe, *, source: str) -> Plan:
@@ -33,7 +33,8 @@ def resolve(checkpoint: Checkpoint, recipe: Recipe, *, source: str) -> Plan:
 def plan_of(before: Blueprint, steps: tuple[StepPlan, ...], source: str) -> Plan:
     """The plan of resolved ``steps``, with sizes and widths before and after."""
     after = before
-    for step in steps:
+    for number, step in enumerate(steps, start=1):
+        _check_method(step, f"{source}: step {number} of the plan")
         after = after_step(after, step)
     return Plan(
         source=source,
@@ -48,6 +49,13 @@ def plan_of(before: Blueprint, steps: tuple[StepPlan, ...], source: str) -> Plan
         reference=before.table().reference,
         modules=_widths(before.table(), after.table(), steps),
     )
+
+
+def _check_method(step: StepPlan, where: str) -> None:
+    """Refuses a step whose method or settings don't exist or don't do what it lists."""
+    checked_settings(step.method, step.settings, where)
+    if (works_on_layers(step.method) and step.modules) or (not works_on_layers(step.method) and step.layers):
+        raise UserError(f"{where}: {step.method} can't do that: it lists {'modules' if step.modules else 'layers'}")
 
 
 def blueprint_of(checkpoint: Checkpoint, where: str) -> Blueprint:

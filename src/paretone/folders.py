@@ -54,7 +54,7 @@ def new_folder(out: Path, *, overwrite: bool = False, ours: tuple[str, ...] = ()
 
 def check_new_folder(out: Path, *, overwrite: bool = False, ours: tuple[str, ...] = ()) -> None:
     """Raises UserError where ``new_folder`` would, before any work is done."""
-    if out.is_file():
+    if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; give a folder")
     if not out.exists():
         parent = next(p for p in out.absolute().parents if p.exists())

@@ -16,7 +16,8 @@ from paretone.data import RATE_HZ, Utterance, read_audio, segment
 from paretone.errors import UserError
 from paretone.evaluation import count_macs, count_parameters, decode, evaluate, recogniser, transcribe
 from paretone.evaluation import evaluate as evaluate_function
-from paretone.evaluation.measure import machine, peak_rss_bytes, reset_peak_rss
+from paretone.evaluation.measure import machine
+from paretone.memory import peak_rss_bytes, reset_peak_rss
 from paretone.model import load
 from paretone.results import read_result, read_transcripts, score
 

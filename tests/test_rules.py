@@ -18,7 +18,7 @@ ROWS = [
     {"plan", "model"},
     {"checkpoint", "families", "methods", "data", "results"},
     {"groups"},
-    {"folders", "progress"},
+    {"folders", "memory", "progress"},
     {"errors", "version"},
 ]
 ROW_OF = {part: number for number, row in enumerate(ROWS) for part in row}

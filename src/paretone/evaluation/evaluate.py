@@ -11,15 +11,9 @@ from typing import Any
 from paretone.checkpoint import Checkpoint, locate, open_checkpoint
 from paretone.data import Data, open_data
 from paretone.evaluation.decode import BATCH_S, decode, recogniser
-from paretone.evaluation.measure import (
-    count_macs,
-    count_parameters,
-    machine,
-    peak_rss_bytes,
-    reference_input,
-    reset_peak_rss,
-)
+from paretone.evaluation.measure import count_macs, count_parameters, machine, reference_input
 from paretone.folders import check_new_folder, new_folder
+from paretone.memory import peak_rss_bytes, reset_peak_rss
 from paretone.model import load
 from paretone.results import Result, Transcript, choose, score, write_result, write_transcripts
 from paretone.results.normalise import AUTO

@@ -1,6 +1,5 @@
 """What a model costs: parameters, multiplications, memory; and the machine that it was measured on."""
 
-import gc
 import os
 import platform
 from importlib.metadata import version
@@ -54,28 +53,6 @@ def count_macs(model: Any) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         torch.func.functional_call(model, weights, (), inputs)
     return int(counter.get_total_flops()) // 2
-
-
-def reset_peak_rss() -> None:
-    """Start a new peak where the kernel allows it (Linux); elsewhere `peak_rss_bytes` is the whole process's."""
-    gc.collect()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def peak_rss_bytes() -> int:
-    """The highest resident memory of this process since the last reset."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if platform.system() == "Darwin" else peak * 1024
 
 
 def machine() -> Machine:

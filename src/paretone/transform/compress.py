@@ -1,9 +1,7 @@
 """The main road's middle: a checkpoint and a plan become a smaller checkpoint."""
 
 import json
-import resource
 import shutil
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from paretone.checkpoint import Checkpoint, locate, open_checkpoint
 from paretone.errors import UserError
 from paretone.families import architecture_of
 from paretone.folders import check_new_folder, new_folder
+from paretone.memory import peak_rss_bytes
 from paretone.model import REMOTE_CODE
 from paretone.plan import Plan, Recipe, plan_of, resolve
 from paretone.plan.resolve import blueprint_of
@@ -88,7 +87,7 @@ def compress(
         plan = plan.model_copy(update={"source_digest": checkpoint.digest()})
         notices = _notices(plan)
         notices += _write_all(checkpoint, plan, partial, revision, command or f"paretone compress {model} OUT")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = peak_rss_bytes()
     return Compressed(out, plan, time.monotonic() - started, peak, tuple(notices))
 
 

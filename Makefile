@@ -11,7 +11,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff check src tests training benchmarks
 	$(BIN)/ruff format --check src tests training benchmarks
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal  # two workers with two threads each would fight for two cores
 
 # torch comes first and by constraint, so that nothing pulls in a CUDA build
 .venv/installed: pyproject.toml constraints.txt

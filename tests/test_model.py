@@ -389,7 +389,8 @@ sys.meta_path.insert(0, Blocker())
 
 def run_python(code: str, root: Path, module: str, options: dict[str, Any], cache: Path) -> None:
     arguments = [str(root), module, json.dumps(options)]
-    environment = {**os.environ, "HF_MODULES_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "HF_MODULES_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # sums in another order differ in the last bit
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env=environment,

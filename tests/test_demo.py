@@ -1,0 +1,38 @@
+"""The embedded models and the demo on them, one sparsity of each method."""
+
+from pathlib import Path
+
+import pytest
+
+from paretone.cli import demonstration
+from paretone.results import read_result
+
+
+def test_the_demo_compresses_measures_and_draws_both_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demonstration, "SPARSITIES", (0.5,))
+    out = tmp_path / "demo"
+    demonstration.run_demo(out)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "CC BY-SA 4.0" in page
+    for model in ("digits-hubert", "digits-whisper"):
+        assert model in page
+        for method in ("magnitude", "cluster"):
+            result = read_result(out / "results" / f"{model}-{method}-50")
+            assert result.baseline is not None
+            assert result.baseline.wer <= 0.05  # what the embedded models promise on held-out recordings
+            assert result.words >= 900
+            assert result.parameters < 0.6 * result.baseline.parameters
+            assert result.wer > result.baseline.wer
+
+
+def test_an_interrupted_demo_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demonstration, "SPARSITIES", (0.5,))
+    monkeypatch.setattr(demonstration, "METHODS", ("magnitude",))
+    monkeypatch.setattr(demonstration, "embedded_models", lambda: ["digits-hubert"])
+    out = tmp_path / "demo"
+    demonstration.run_demo(out)
+    made = (out / "results" / "digits-hubert-magnitude-50" / "result.json").read_bytes()
+    (out / "report.html").unlink()  # as if it had been cut before the page
+    demonstration.run_demo(out)
+    assert (out / "results" / "digits-hubert-magnitude-50" / "result.json").read_bytes() == made
+    assert (out / "report.html").exists()

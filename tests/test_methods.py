@@ -11,9 +11,9 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from paretone.errors import UserError
 from paretone.groups import Fold, Slot, Units, shrink
-from paretone.methods import cluster, depth, known_methods, magnitude, method_function, settings_of, works_on_layers
+from paretone.methods import cluster, depth, known_methods, magnitude, method_function, settings_of
 
-UNIT_METHODS = [name for name in known_methods() if not works_on_layers(name)]
+UNIT_METHODS = [name for name in known_methods() if method_function(name).__name__ == "fold"]
 
 
 def rng(seed: int = 0) -> torch.Generator:

@@ -17,6 +17,7 @@ ROWS = [
     {"transform", "evaluation"},
     {"plan", "model"},
     {"checkpoint", "families", "methods", "data", "results"},
+    {"modules"},
     {"groups"},
     {"folders", "memory", "progress"},
     {"errors", "version"},

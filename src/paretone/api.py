@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paretone.errors import UserError
-from paretone.plan import Plan, Recipe, checked_recipe, read_plan, read_recipe
+from paretone.plan import DEFAULT_PRESET, Plan, Recipe, checked_recipe, read_plan, read_recipe
 
 if TYPE_CHECKING:
     from paretone.transform import Compressed
@@ -18,9 +18,13 @@ def compress(
     *,
     sparsity: float | None = None,
     target_params: float | None = None,
+    target_bytes: float | None = None,
+    target_macs: float | None = None,
     recipe: str | Path | None = None,
     plan: str | Path | Plan | None = None,
+    preset: str | None = None,
     method: str | None = None,
+    allocation: str | None = None,
     units: str | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
@@ -32,10 +36,13 @@ def compress(
     Args:
         model: local folder, hub id or embedded name.
         sparsity: share of heads, FFN units or layers that goes, in [0, 1).
-        target_params: share of all parameters that stays, in (0, 1].
+        target_params, target_bytes, target_macs: share of all parameters, bytes or multiply-accumulates that stays,
+            in (0, 1].
         recipe: a YAML file of steps; says method, units and settings itself.
         plan: a plan, or its file.
-        method: a file of ``paretone.methods``; "cluster" by default.
+        preset: "best" (the default where no method is named), "paper" or "portable"; says method and allocation.
+        method: a file of ``paretone.methods``.
+        allocation: "uniform" (the default beside a method), "variance-tiers" or "error".
         units: "all", "ffn" or "heads"; "all" by default.
         settings: the method's own.
         seed: of all chance; 0 by default.
@@ -48,15 +55,21 @@ def compress(
     how = request(
         sparsity=sparsity,
         target_params=target_params,
+        target_bytes=target_bytes,
+        target_macs=target_macs,
         recipe=recipe,
         plan=plan,
+        preset=preset,
         method=method,
+        allocation=allocation,
         units=units,
         settings=settings,
         seed=seed,
     )
-    given = {"sparsity": sparsity, "target-params": target_params, "recipe": recipe, "method": method, "units": units}
-    given |= {"seed": seed, "revision": revision, "plan": "plan.json" if isinstance(plan, Plan) else plan}
+    given: dict[str, object] = {"sparsity": sparsity, "target-params": target_params, "target-bytes": target_bytes}
+    given |= {"target-macs": target_macs, "recipe": recipe, "preset": preset, "method": method}
+    given |= {"allocation": allocation, "units": units, "seed": seed, "revision": revision}
+    given["plan"] = "plan.json" if isinstance(plan, Plan) else plan
     command = command_of(str(model), given, settings or {})
     return carry_out(str(model), out, how, revision=revision, overwrite=overwrite, command=command)
 
@@ -66,8 +79,12 @@ def make_plan(
     *,
     sparsity: float | None = None,
     target_params: float | None = None,
+    target_bytes: float | None = None,
+    target_macs: float | None = None,
     recipe: str | Path | None = None,
+    preset: str | None = None,
     method: str | None = None,
+    allocation: str | None = None,
     units: str | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
@@ -79,8 +96,12 @@ def make_plan(
     how = request(
         sparsity=sparsity,
         target_params=target_params,
+        target_bytes=target_bytes,
+        target_macs=target_macs,
         recipe=recipe,
+        preset=preset,
         method=method,
+        allocation=allocation,
         units=units,
         settings=settings,
         seed=seed,
@@ -92,9 +113,13 @@ def request(
     *,
     sparsity: float | None = None,
     target_params: float | None = None,
+    target_bytes: float | None = None,
+    target_macs: float | None = None,
     recipe: str | Path | None = None,
     plan: str | Path | Plan | None = None,
+    preset: str | None = None,
     method: str | None = None,
+    allocation: str | None = None,
     units: str | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
@@ -104,23 +129,36 @@ def request(
     Raises:
         UserError: if they contradict each other, or one of them would have no effect.
     """
-    ways = {"--sparsity": sparsity, "--target-params": target_params, "--recipe": recipe, "--plan": plan}
+    budgets: dict[str, object] = {"sparsity": sparsity, "target_params": target_params}
+    budgets |= {"target_bytes": target_bytes, "target_macs": target_macs}
+    ways = {f"--{name.replace('_', '-')}": value for name, value in budgets.items()}
+    ways |= {"--recipe": recipe, "--plan": plan}
     chosen = [name for name, value in ways.items() if value is not None]
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} exclude each other; give one of {', '.join(ways)}")
-    own = {"--method": method, "--units": units, "--set": settings or None}
+    own: dict[str, object] = {"--preset": preset, "--method": method, "--allocation": allocation, "--units": units}
+    own |= {"--set": settings or None}
     if plan is not None:
         _refuse_beside("--plan", own | {"--seed": seed})
         return plan if isinstance(plan, Plan) else read_plan(Path(plan))
     if recipe is not None:
         _refuse_beside("--recipe", own)
         read = read_recipe(Path(recipe))
-        return read if seed is None else checked_recipe(read.model_dump() | {"seed": seed}, "--seed")
+        return read if seed is None else read.model_copy(update={"seed": checked_seed(seed)})
     if not chosen and method != "depth":
         raise UserError(f"nothing says how small: give one of {', '.join(ways)}")
-    step = {"method": method, "units": units, "sparsity": sparsity, "target_params": target_params}
+    if preset is None and method is None:
+        preset = DEFAULT_PRESET
+    step = {"preset": preset, "method": method, "allocation": allocation, "units": units, **budgets}
     words = {key: value for key, value in step.items() if value is not None}
     return checked_recipe({"steps": [words | {"settings": dict(settings or {})}], "seed": seed or 0}, "command line")
+
+
+def checked_seed(seed: int) -> int:
+    """``seed`` where it is one."""
+    if seed < 0:
+        raise UserError(f"seed is {seed}; it must be 0 or more")
+    return seed
 
 
 def _refuse_beside(way: str, options: Mapping[str, object]) -> None:

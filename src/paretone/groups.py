@@ -39,6 +39,11 @@ class Group:
         slots: every tensor axis that shrinks with the units, producers before consumers.
         config_key: the config field that holds this width for the whole stack, or None where no field can.
         attends: (queries, keys) of the reference input, for attention.
+        head_dim: rows of one head; the size at which the model was trained is ``trained_head_dim``.
+        output_bias: the bias behind the consumer; its size stays.
+        norm: the layer norm whose output the producers read.
+        memory_norm: the one that keys and values read, where it is another (cross-attention).
+        activation: between producer and consumer of an FFN, in transformers' words.
     """
 
     name: str
@@ -48,6 +53,28 @@ class Group:
     config_key: str | None = None
     attends: tuple[int, int] | None = None
     head_dim: int = 0
+    trained_head_dim: int = 0
+    output_bias: str | None = None
+    norm: str = ""
+    memory_norm: str | None = None
+    activation: str = ""
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of all tensors that a method may change: those of the slots, then the bias behind the consumer."""
+        return (*(slot.tensor for slot in self.slots), *([self.output_bias] if self.output_bias else []))
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """Names of the tensors of the norms in front, scale before shift."""
+        names = [self.norm, *([self.memory_norm] if self.memory_norm else [])]
+        return tuple(f"{name}.{part}" for name in names for part in ("weight", "bias"))
+
+    @property
+    def can_merge_heads(self) -> bool:
+        """Whether heads are told apart by their projections alone (WavLM's also by a position bias of their own)."""
+        parts = (".q_proj.", ".k_proj.", ".v_proj.", ".out_proj.")
+        return all(any(part in slot.tensor for part in parts) for slot in self.slots)
 
 
 @dataclass(frozen=True)
@@ -55,12 +82,20 @@ class Stack:
     """Layers that can be dropped: ``<name>.0`` to ``<name>.<depth - 1>``.
 
     ``pinned`` tensors of layer 0 belong to the whole stack and stay with whichever layer comes first.
+
+    Attributes:
+        projections: tensors that write the stream that enters layer 0, each from inputs of unit variance.
+        tables: tensors of which one row is added to that stream at each place.
+        is_post_norm: whether each sum of stream and module passes through a norm of its own.
     """
 
     name: str
     depth: int
     config_key: str
     pinned: tuple[str, ...] = ()
+    projections: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    is_post_norm: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,19 +203,37 @@ def units_of(group: Group, weights: Mapping[str, "Tensor"]) -> Units:
     return Units(incoming, outgoing)
 
 
-def ffn_group(name: str, fc_in: str, fc_out: str, shapes: Shapes, *, config_key: str) -> Group:
+def ffn_group(
+    name: str, fc_in: str, fc_out: str, shapes: Shapes, *, config_key: str, norm: str, activation: str
+) -> Group:
     """The hidden units between the linear layers ``fc_in`` and ``fc_out``: unit vector [fc1 | fc2ᵀ]."""
     slots = (
         Slot(f"{fc_in}.weight", 0, 1, "producer"),
         Slot(f"{fc_in}.bias", 0, 1, "producer", measured=False),
         Slot(f"{fc_out}.weight", 1, 1, "consumer"),
     )
-    width = shapes[f"{fc_in}.weight"][0]
-    return Group(name, "ffn", width, _present(slots, shapes), config_key)
+    return Group(
+        name,
+        "ffn",
+        shapes[f"{fc_in}.weight"][0],
+        _present(slots, shapes),
+        config_key,
+        output_bias=_if_present(f"{fc_out}.bias", shapes),
+        norm=norm,
+        activation=activation,
+    )
 
 
 def heads_group(
-    name: str, shapes: Shapes, *, head_dim: int, attends: tuple[int, int], per_head: tuple[Slot, ...] = ()
+    name: str,
+    shapes: Shapes,
+    *,
+    head_dim: int,
+    trained_head_dim: int,
+    attends: tuple[int, int],
+    norm: str,
+    memory_norm: str | None = None,
+    per_head: tuple[Slot, ...] = (),
 ) -> Group:
     """The heads of the attention ``name``: unit vector [q | k | v | oᵀ], ``head_dim`` x 4 width of the model.
 
@@ -193,8 +246,22 @@ def heads_group(
         *per_head,
         Slot(f"{name}.out_proj.weight", 1, head_dim, "consumer"),
     )
-    width = shapes[f"{name}.q_proj.weight"][0] // head_dim
-    return Group(name, "heads", width, _present(slots, shapes), attends=attends, head_dim=head_dim)
+    return Group(
+        name,
+        "heads",
+        shapes[f"{name}.q_proj.weight"][0] // head_dim,
+        _present(slots, shapes),
+        attends=attends,
+        head_dim=head_dim,
+        trained_head_dim=trained_head_dim,
+        output_bias=_if_present(f"{name}.out_proj.bias", shapes),
+        norm=norm,
+        memory_norm=memory_norm,
+    )
+
+
+def _if_present(name: str, shapes: Shapes) -> str | None:
+    return name if name in shapes else None
 
 
 def _present(slots: tuple[Slot, ...], shapes: Shapes) -> tuple[Slot, ...]:

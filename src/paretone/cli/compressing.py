@@ -17,8 +17,12 @@ def plan(
     model: o.Model,
     sparsity: o.Sparsity = None,
     target_params: o.TargetParams = None,
+    target_bytes: o.TargetBytes = None,
+    target_macs: o.TargetMacs = None,
     recipe: o.RecipeFile = None,
+    preset: o.Preset = None,
     method: o.Method = None,
+    allocation: o.Allocation = None,
     units: o.UnitKind = None,
     settings: o.Settings = None,
     seed: o.Seed = None,
@@ -26,7 +30,7 @@ def plan(
     out: Annotated[Path | None, typer.Option(help="Write the plan here, for compress --plan.")] = None,
     as_json: o.Json = False,
 ) -> None:
-    """Show every module's old and new width and the sizes before and after; no weights are read."""
+    """Show every module's old and new width and the sizes before and after; only allocations read weights."""
     from paretone.api import make_plan
     from paretone.folders import write_file
     from paretone.plan import parse_settings
@@ -35,8 +39,12 @@ def plan(
         model,
         sparsity=sparsity,
         target_params=target_params,
+        target_bytes=target_bytes,
+        target_macs=target_macs,
         recipe=recipe,
+        preset=preset,
         method=method,
+        allocation=allocation,
         units=units,
         settings=parse_settings(settings or []),
         seed=seed,
@@ -56,9 +64,13 @@ def compress(
     out: Annotated[Path, typer.Argument(help="Folder for the smaller model; appears only when it is complete.")],
     sparsity: o.Sparsity = None,
     target_params: o.TargetParams = None,
+    target_bytes: o.TargetBytes = None,
+    target_macs: o.TargetMacs = None,
     recipe: o.RecipeFile = None,
     plan: Annotated[Path | None, typer.Option(help="A plan written by paretone plan --out.")] = None,
+    preset: o.Preset = None,
     method: o.Method = None,
+    allocation: o.Allocation = None,
     units: o.UnitKind = None,
     settings: o.Settings = None,
     seed: o.Seed = None,
@@ -75,9 +87,13 @@ def compress(
         out,
         sparsity=sparsity,
         target_params=target_params,
+        target_bytes=target_bytes,
+        target_macs=target_macs,
         recipe=recipe,
         plan=plan,
+        preset=preset,
         method=method,
+        allocation=allocation,
         units=units,
         settings=parse_settings(settings or []),
         seed=seed,
@@ -102,8 +118,11 @@ def _show_widths(plan: "Plan") -> None:
     for module in plan.modules:
         changed = module.width_after != module.width_before
         after = "dropped" if module.width_after == 0 else f"{module.width_after:,}"
-        style = "bold" if changed else "dim"
-        table.add_row(module.name, module.kind, f"{module.width_before:,}", after, style=style)
+        before = f"{module.width_before:,}"
+        if module.head_dim_before != module.head_dim_after and module.width_after:
+            changed = True
+            before, after = f"{before} x {module.head_dim_before}", f"{after} x {module.head_dim_after}"
+        table.add_row(module.name, module.kind, before, after, style="bold" if changed else "dim")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 

@@ -16,8 +16,23 @@ Sparsity = Annotated[float | None, typer.Option(help="Share of heads, FFN units 
 TargetParams = Annotated[
     float | None, typer.Option(help="Share of all parameters that stays: above 0, to 1; met within 0.5 %.")
 ]
+TargetBytes = Annotated[float | None, typer.Option(help="Share of the bytes of all weights that stays: above 0, to 1.")]
+TargetMacs = Annotated[float | None, typer.Option(help="Share of the multiply-accumulates that stays: above 0, to 1.")]
+Preset = Annotated[
+    Literal["best", "paper", "portable"] | None,
+    typer.Option(
+        help="best (default): closed form, least modelled error; paper: clustering by variance tiers; "
+        "portable: FFN only, loads with stock transformers."
+    ),
+]
+Allocation = Annotated[
+    Literal["uniform", "variance-tiers", "error"] | None,
+    typer.Option(help="How the budget is shared out, beside --method; uniform by default."),
+]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="YAML file: an ordered list of steps.")]
-Method = Annotated[str | None, typer.Option(help="cluster (default), magnitude, random or depth.")]
+Method = Annotated[
+    str | None, typer.Option(help="In place of a preset: closed_form, cluster, magnitude, random, depth.")
+]
 UnitKind = Annotated[Literal["all", "ffn", "heads"] | None, typer.Option(help="Which units; all by default.")]
 Settings = Annotated[
     list[str] | None,

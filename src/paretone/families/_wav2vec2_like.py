@@ -26,17 +26,51 @@ def encoder_table(
     """
     frames = _lengths(config)[-1]
     head_dim = config["hidden_size"] // config["num_attention_heads"]
+    head_dims: Mapping[str, int] = config.get("layer_head_dims") or {}
     groups: list[Group] = []
     for layer in range(config["num_hidden_layers"]):
         here = f"{prefix}encoder.layers.{layer}"
         attention, ffn = f"{here}.attention", f"{here}.feed_forward"
+        attention_norm, ffn_norm = _norms(config, prefix, layer)
         groups += [
-            heads_group(attention, shapes, head_dim=head_dim, attends=(frames, frames), per_head=per_head(attention)),
-            ffn_group(ffn, f"{ffn}.intermediate_dense", f"{ffn}.output_dense", shapes, config_key="intermediate_size"),
+            heads_group(
+                attention,
+                shapes,
+                head_dim=head_dims.get(attention.removeprefix(prefix), head_dim),
+                trained_head_dim=head_dim,
+                attends=(frames, frames),
+                norm=attention_norm,
+                per_head=per_head(attention),
+            ),
+            ffn_group(
+                ffn,
+                f"{ffn}.intermediate_dense",
+                f"{ffn}.output_dense",
+                shapes,
+                config_key="intermediate_size",
+                norm=ffn_norm,
+                activation=config.get("hidden_act", "gelu"),
+            ),
         ]
-    stack = Stack(f"{prefix}encoder.layers", config["num_hidden_layers"], "num_hidden_layers", pinned)
+    stack = Stack(
+        f"{prefix}encoder.layers",
+        config["num_hidden_layers"],
+        "num_hidden_layers",
+        pinned,
+        projections=(f"{prefix}feature_projection.projection.weight",),
+        is_post_norm=not config.get("do_stable_layer_norm"),
+    )
     reference = f"{REFERENCE_S} s of audio"
     return Table(prefix, tuple(groups), (stack,), reference, _applied(config, shapes, prefix))
+
+
+def _norms(config: Mapping[str, Any], prefix: str, layer: int) -> tuple[str, str]:
+    """The norms whose outputs the attention and the FFN of a layer read, in pre-norm and post-norm encoders."""
+    here = f"{prefix}encoder.layers.{layer}"
+    if config.get("do_stable_layer_norm"):
+        return f"{here}.layer_norm", f"{here}.final_layer_norm"
+    before = f"{prefix}encoder.layers.{layer - 1}.final_layer_norm" if layer else f"{prefix}encoder.layer_norm"
+    return before, f"{here}.layer_norm"
 
 
 def _lengths(config: Mapping[str, Any]) -> list[int]:

@@ -19,8 +19,20 @@ def table(config: Mapping[str, Any], shapes: Shapes) -> Table:
     groups += _stack_groups(
         config, shapes, prefix, "decoder", {"self_attn": (tokens, tokens), "encoder_attn": (tokens, frames)}
     )
-    stacks = tuple(
-        Stack(f"{prefix}{side}.layers", config[f"{side}_layers"], f"{side}_layers") for side in ("encoder", "decoder")
+    stacks = (
+        Stack(
+            f"{prefix}encoder.layers",
+            config["encoder_layers"],
+            "encoder_layers",
+            projections=(f"{prefix}encoder.conv2.weight",),
+            tables=(f"{prefix}encoder.embed_positions.weight",),
+        ),
+        Stack(
+            f"{prefix}decoder.layers",
+            config["decoder_layers"],
+            "decoder_layers",
+            tables=(f"{prefix}decoder.embed_tokens.weight", f"{prefix}decoder.embed_positions.weight"),
+        ),
     )
     reference = f"one window of {frames / 50:g} s and {tokens} tokens"
     return Table(prefix, tuple(groups), stacks, reference, _applied(config, shapes, prefix, frames, tokens))
@@ -30,12 +42,34 @@ def _stack_groups(
     config: Mapping[str, Any], shapes: Shapes, prefix: str, side: str, attentions: Mapping[str, tuple[int, int]]
 ) -> list[Group]:
     head_dim = config["d_model"] // config[f"{side}_attention_heads"]
+    head_dims: Mapping[str, int] = config.get("layer_head_dims") or {}
     groups = []
     for layer in range(config[f"{side}_layers"]):
         here = f"{prefix}{side}.layers.{layer}"
         for attention, attends in attentions.items():
-            groups.append(heads_group(f"{here}.{attention}", shapes, head_dim=head_dim, attends=attends))
-        groups.append(ffn_group(f"{here}.fc1", f"{here}.fc1", f"{here}.fc2", shapes, config_key=f"{side}_ffn_dim"))
+            name = f"{here}.{attention}"
+            groups.append(
+                heads_group(
+                    name,
+                    shapes,
+                    head_dim=head_dims.get(name.removeprefix(prefix), head_dim),
+                    trained_head_dim=head_dim,
+                    attends=attends,
+                    norm=f"{name}_layer_norm",
+                    memory_norm=f"{prefix}encoder.layer_norm" if attention == "encoder_attn" else None,
+                )
+            )
+        groups.append(
+            ffn_group(
+                f"{here}.fc1",
+                f"{here}.fc1",
+                f"{here}.fc2",
+                shapes,
+                config_key=f"{side}_ffn_dim",
+                norm=f"{here}.final_layer_norm",
+                activation=config.get("activation_function", "gelu"),
+            )
+        )
     return groups
 
 

@@ -4,6 +4,13 @@ A method that works on units holds
 
     fold(units: Units, keep: int, rng: torch.Generator, *, <settings>) -> Fold
 
+one that writes new weights, from a module with the norm in front of it,
+
+    rewrite(module: Module, keep: int, head_dim: int, rng: torch.Generator, analysis: Analysis | None, *, <settings>)
+        -> Rewrite
+    analyse(module: Module, *, <settings>) -> Analysis          what every size would cost, for allocation by error
+    uniform_shape(width, head_dim, rows, *, <settings>) -> tuple[int, int]    heads and their size within ``rows`` rows
+
 and one that works on whole layers
 
     keep_layers(depth: int, keep: int, *, <settings>) -> tuple[int, ...]
@@ -19,7 +26,9 @@ from typing import Any
 
 from paretone.errors import UserError, did_you_mean
 
-__all__ = ["known_methods", "method_function", "settings_of", "works_on_layers"]
+KINDS = ("fold", "rewrite", "keep_layers")
+
+__all__ = ["companion", "known_methods", "method_function", "rewrites_modules", "settings_of", "works_on_layers"]
 
 
 def known_methods() -> list[str]:
@@ -37,13 +46,24 @@ def method_function(name: str) -> Callable[..., Any]:
     if name not in known:
         raise UserError(f"unknown method {name!r}{did_you_mean(name, known) or ';'} methods are {', '.join(known)}")
     module = importlib.import_module(f"{__name__}.{name}")
-    function: Callable[..., Any] = getattr(module, "fold", None) or module.keep_layers
+    function: Callable[..., Any] = next(getattr(module, kind) for kind in KINDS if hasattr(module, kind))
     return function
+
+
+def companion(name: str, function: str) -> Callable[..., Any] | None:
+    """``analyse`` or ``uniform_shape`` of method ``name``; None where it has none."""
+    found: Callable[..., Any] | None = getattr(importlib.import_module(f"{__name__}.{name}"), function, None)
+    return found
 
 
 def works_on_layers(name: str) -> bool:
     """Whether method ``name`` drops layers rather than units."""
     return method_function(name).__name__ == "keep_layers"
+
+
+def rewrites_modules(name: str) -> bool:
+    """Whether method ``name`` writes new weights, and may change the size of heads."""
+    return method_function(name).__name__ == "rewrite"
 
 
 def settings_of(name: str) -> dict[str, tuple[Any, Any]]:

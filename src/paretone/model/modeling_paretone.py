@@ -1,11 +1,14 @@
 """HuBERT, wav2vec 2.0, WavLM and Whisper whose layers differ in width.
 
 Paretone imports this file and copies it, as it is, into every checkpoint that needs it; so it may import nothing but
-torch and transformers. It adds two fields to the stock configuration, with module names relative to the base model:
+torch and transformers. It adds three fields to the stock configuration, with module names relative to the base model:
 
 ``layer_widths``: ``{"encoder.layers.0.attention": 6, "encoder.layers.0.feed_forward": 400}``, heads of an attention
     module, hidden units of a feed-forward (Whisper: of the layer's ``fc1``). Modules not named keep the width of the
-    configuration. The size of a head stays ``hidden size // heads`` of the configuration.
+    configuration.
+``layer_head_dims``: ``{"encoder.layers.0.attention": 32}``, rows of a head of a module that ``layer_widths`` names too;
+    where not named ``hidden size // heads`` of the configuration. The scale of the scores stays that of the
+    configuration whatever the size of a head.
 ``position_bias_heads``: WavLM only; ``{"encoder.layers.3.attention": [0, 2, 5]}``, for each head of a narrowed module
     the original head whose slice of the hidden states gates it and whose position bias it uses.
 """
@@ -79,15 +82,19 @@ def narrow(base_model: nn.Module, config: Any) -> None:
         WidthError: if a name or a width does not fit the model.
     """
     sources = dict(getattr(config, "position_bias_heads", None) or {})
+    head_dims = dict(getattr(config, "layer_head_dims", None) or {})
     for name, width in config.layer_widths.items():
         module, parent = _module(base_model, name), _module(base_model, name.rpartition(".")[0])
         if isinstance(module, WavLMAttention):
             _check_heads(name, width, module.num_heads)
             heads = _check_sources(name, width, module.num_heads, sources.pop(name, None))
-            parent.attention = NarrowWavLMAttention(config, heads, hasattr(module, "rel_attn_embed"))
+            head_dim = _checked_head_dim(name, head_dims.pop(name, module.head_dim), module.head_dim)
+            parent.attention = NarrowWavLMAttention(config, heads, head_dim, hasattr(module, "rel_attn_embed"))
         elif hasattr(module, "q_proj"):
             _check_heads(name, width, module.num_heads)
-            _narrow_attention(module, width)
+            _narrow_attention(
+                module, width, _checked_head_dim(name, head_dims.pop(name, module.head_dim), module.head_dim)
+            )
         elif hasattr(module, "intermediate_dense"):
             _narrow_pair(name, module, "intermediate_dense", "output_dense", width)
         elif name.endswith(".fc1"):
@@ -96,6 +103,8 @@ def narrow(base_model: nn.Module, config: Any) -> None:
             raise WidthError(f"layer_widths: {name!r} is neither an attention nor a feed-forward module")
     if sources:
         raise WidthError(f"position_bias_heads: no narrowed WavLM attention for {', '.join(map(repr, sources))}")
+    if head_dims:
+        raise WidthError(f"layer_head_dims: no narrowed attention for {', '.join(map(repr, head_dims))}")
 
 
 def _module(base_model: nn.Module, name: str) -> Any:
@@ -110,6 +119,12 @@ def _check_heads(name: str, heads: int, most: int) -> None:
         raise WidthError(f"layer_widths: {name!r} has 1 to {most} heads, not {heads!r}")
 
 
+def _checked_head_dim(name: str, head_dim: int, most: int) -> int:
+    if not _is_count(head_dim) or not 1 <= head_dim <= most:
+        raise WidthError(f"layer_head_dims: heads of {name!r} have 1 to {most} rows, not {head_dim!r}")
+    return head_dim
+
+
 def _check_sources(name: str, heads: int, most: int, sources: list[int] | None) -> list[int]:
     if sources is None:
         raise WidthError(f"position_bias_heads: {name!r} is missing; which of {most} heads did its {heads} come from?")
@@ -122,13 +137,14 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _narrow_attention(attention: Any, heads: int) -> None:
-    """``embed_dim``, ``head_dim`` and ``scaling`` stay those of the original heads."""
-    width = heads * attention.head_dim
+def _narrow_attention(attention: Any, heads: int, head_dim: int) -> None:
+    """``embed_dim`` and ``scaling`` stay those of the original heads."""
+    width = heads * head_dim
     for part in ("q_proj", "k_proj", "v_proj"):
         setattr(attention, part, _resized(getattr(attention, part), out_features=width))
     attention.out_proj = _resized(attention.out_proj, in_features=width)
     attention.num_heads = heads  # Whisper views its keys with it
+    attention.head_dim = head_dim
 
 
 def _narrow_pair(name: str, parent: nn.Module, producer: str, consumer: str, width: int) -> None:
@@ -154,7 +170,9 @@ class NarrowWavLMAttention(WavLMAttention):
     time); the stock module repeats their mean.
     """
 
-    def __init__(self, config: WavLMConfig, source_heads: list[int], has_relative_position_bias: bool) -> None:
+    def __init__(
+        self, config: WavLMConfig, source_heads: list[int], head_dim: int, has_relative_position_bias: bool
+    ) -> None:
         super().__init__(
             embed_dim=config.hidden_size,
             num_heads=config.num_attention_heads,
@@ -168,7 +186,7 @@ class NarrowWavLMAttention(WavLMAttention):
         # A list and no buffer: buffers that are not saved stay empty after a start on the meta device.
         self.source_heads = source_heads
         self.gru_rel_pos_const = nn.Parameter(torch.ones(1, len(source_heads), 1, 1))
-        _narrow_attention(self, len(source_heads))
+        _narrow_attention(self, len(source_heads), head_dim)
 
     def forward(  # type: ignore[override]
         self,

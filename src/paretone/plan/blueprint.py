@@ -57,16 +57,22 @@ def _is_parameter(name: str) -> bool:
     return name != TIED and not name.endswith(BUFFERS)
 
 
-def narrowed(model: Blueprint, widths: Mapping[str, int]) -> Blueprint:
-    """``model`` with the groups named in ``widths`` at those widths."""
+def narrowed(model: Blueprint, widths: Mapping[str, int], head_dims: Mapping[str, int] | None = None) -> Blueprint:
+    """``model`` with the groups named in ``widths`` at those widths, and heads at the sizes of ``head_dims``."""
+    table = model.table()
     entries = dict(model.entries)
-    for group in model.table().groups:
+    sizes = dict(model.config.get("layer_head_dims") or {})
+    for group in table.groups:
         keep = widths.get(group.name, group.width)
+        head_dim = (head_dims or {}).get(group.name, group.head_dim)
         for slot in group.slots:
             shape = list(entries[slot.tensor].shape)
-            shape[slot.axis] = keep * slot.rows
+            shape[slot.axis] = keep * (slot.rows if slot.rows != group.head_dim else head_dim)
             entries[slot.tensor] = replace(entries[slot.tensor], shape=tuple(shape))
-    return replace(model, entries=entries)
+        if head_dim != group.head_dim:
+            sizes[group.name.removeprefix(table.prefix)] = head_dim
+    config = {**model.config, "layer_head_dims": sizes} if sizes else model.config
+    return replace(model, entries=entries, config=config)
 
 
 def shallower(model: Blueprint, stack: Stack, keep: tuple[int, ...]) -> Blueprint:
@@ -74,6 +80,14 @@ def shallower(model: Blueprint, stack: Stack, keep: tuple[int, ...]) -> Blueprin
     names = {name: new for name in model.entries if (new := layer_name(name, stack, keep)) is not None}
     config = dict(model.config)
     config[stack.config_key] = len(keep)
+    prefix = model.table().prefix
+    sizes = {
+        new.removeprefix(prefix): size
+        for name, size in (config.get("layer_head_dims") or {}).items()
+        if (new := layer_name(prefix + name, stack, keep)) is not None
+    }
+    if "layer_head_dims" in config:
+        config["layer_head_dims"] = sizes
     if stack.config_key == "encoder_layers" and "num_hidden_layers" in config:
         config["num_hidden_layers"] = len(keep)  # Whisper's second name for the same number
     return replace(

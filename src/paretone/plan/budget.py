@@ -33,20 +33,38 @@ def unit_parameters(group: Group, shapes: Shapes) -> int:
     return sum(math.prod(shapes[slot.tensor]) for slot in group.slots) // group.width
 
 
-def widths_for_parameters(
-    groups: Sequence[Group], shapes: Shapes, *, total: int, target: float, asked: str
-) -> dict[str, int]:
-    """One sparsity for all ``groups`` that leaves ``target`` of ``total`` parameters, met within 0.5 %.
+def unit_macs(group: Group, applied: Mapping[str, int], shapes: Shapes) -> int:
+    """Multiply-accumulates that leave with one unit, for the reference input."""
+    weights = sum(math.prod(shapes[slot.tensor]) * applied.get(slot.tensor, 0) for slot in group.slots)
+    scores = 0
+    if group.attends is not None:
+        queries, keys = group.attends
+        scores = 2 * queries * keys * group.width * group.head_dim
+    return (weights + scores) // group.width
 
-    Widths stay equal across layers where that is near enough; else single modules get one unit more.
+
+def widths_for_budget(
+    groups: Sequence[Group],
+    costs: Mapping[str, int],
+    widths_at: Callable[[float], dict[str, int]],
+    *,
+    total: int,
+    target: float,
+    what: str,
+    asked: str,
+) -> dict[str, int]:
+    """One sparsity for all ``groups`` that leaves ``target`` of ``total``, met within 0.5 %.
+
+    Widths stay as ``widths_at`` has them where that is near enough; else single modules get one unit more.
+
+    Args:
+        costs: what leaves the total with one unit of each group.
+        widths_at: sparsity -> widths.
+        what: is counted, for messages ("parameters").
 
     Raises:
         UserError: if no sparsity comes near enough; says what can be reached.
     """
-    costs = {group.name: unit_parameters(group, shapes) for group in groups}
-
-    def widths_at(sparsity: float) -> dict[str, int]:
-        return {g.name: max(1, share_kept(g.width, sparsity)) for g in groups}
 
     def left(widths: Mapping[str, int]) -> int:
         return total - sum((g.width - widths[g.name]) * costs[g.name] for g in groups)
@@ -54,7 +72,7 @@ def widths_for_parameters(
     low, high = 0.0, 1.0
     if left(widths_at(high)) > target * (1 + TOLERANCE):
         raise UserError(
-            f"{asked}: what these units can shed leaves {left(widths_at(high)):,} parameters at the least, "
+            f"{asked}: what these units can shed leaves {left(widths_at(high)):,} {what} at the least, "
             f"and {target:,.0f} are asked for; ask for more, or shrink other units too"
         )
     for _ in range(60):
@@ -67,7 +85,7 @@ def widths_for_parameters(
             return uniform
     if _miss(left, target)(best) > TOLERANCE:
         raise UserError(
-            f"{asked}: {target:,.0f} parameters can't be met within {TOLERANCE:.1%}; the nearest are "
+            f"{asked}: {target:,.0f} {what} can't be met within {TOLERANCE:.1%}; the nearest are "
             f"{left(fewer):,} and {left(more):,}"
         )
     return best

@@ -11,7 +11,10 @@ _FROZEN = ConfigDict(extra="forbid", frozen=True)
 
 
 class ModulePlan(BaseModel):
-    """One module in one step: ``keep`` of its ``width`` units stay; names as that step sees them."""
+    """One module in one step: ``keep`` of its ``width`` units stay; names as that step sees them.
+
+    Heads of ``head_dim`` rows are cut to ``keep_dim``; both are null for an FFN.
+    """
 
     model_config = _FROZEN
 
@@ -19,12 +22,21 @@ class ModulePlan(BaseModel):
     kind: Literal["heads", "ffn"]
     width: int
     keep: Annotated[int, Field(ge=1)]
+    head_dim: Annotated[int, Field(ge=1)] | None = None
+    keep_dim: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _no_wider(self) -> "ModulePlan":
         if self.keep > self.width:
             raise ValueError(f"{self.name} has {self.width} units and can't keep {self.keep}")
+        if (self.keep_dim or 0) > (self.head_dim or 0) or (self.kind == "ffn" and self.head_dim is not None):
+            raise ValueError(f"{self.name} has heads of {self.head_dim} rows and can't keep {self.keep_dim}")
         return self
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything goes."""
+        return self.keep < self.width or self.keep_dim != self.head_dim
 
 
 class LayersPlan(BaseModel):
@@ -51,7 +63,11 @@ class StepPlan(BaseModel):
     method: str
     sparsity: float | None = None
     target_params: float | None = None
+    target_bytes: float | None = None
+    target_macs: float | None = None
     units: Literal["all", "ffn", "heads"] = "all"
+    allocation: Literal["uniform", "variance-tiers", "error"] = "uniform"
+    preset: str | None = None
     seed: int
     settings: dict[str, Any]
     modules: tuple[ModulePlan, ...] = ()
@@ -67,7 +83,10 @@ class StepPlan(BaseModel):
 
 
 class ModuleWidths(BaseModel):
-    """A module of the source before the first step and after the last; 0 where its layer is dropped."""
+    """A module of the source before the first step and after the last; 0 where its layer is dropped.
+
+    ``head_dim_*`` are the rows of a head, null for an FFN.
+    """
 
     model_config = _FROZEN
 
@@ -75,6 +94,8 @@ class ModuleWidths(BaseModel):
     kind: Literal["heads", "ffn"]
     width_before: int
     width_after: int
+    head_dim_before: int | None = None
+    head_dim_after: int | None = None
 
 
 class Plan(BaseModel):

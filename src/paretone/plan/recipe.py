@@ -12,9 +12,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from paretone.errors import UserError, did_you_mean
-from paretone.methods import method_function, settings_of, works_on_layers
+from paretone.methods import companion, method_function, settings_of, works_on_layers
+from paretone.plan.presets import PRESETS
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Target = Annotated[float, Field(gt=0, le=1)]
+TARGETS = ("params", "bytes", "macs")
 
 
 class Rule(BaseModel):
@@ -37,20 +40,44 @@ class Step(BaseModel):
     """One method applied once.
 
     Attributes:
+        preset: a name in ``presets``: says method, settings, units and allocation itself.
         sparsity: share of heads, FFN units or layers that goes.
-        target_params: share of the source model's parameters that stays after this step.
+        target_params, target_bytes, target_macs: share of the source model's parameters, bytes or multiply-accumulates
+            that stays after this step.
         units: which groups; not for methods that work on layers.
+        allocation: ``uniform``: the same share of every module; ``variance-tiers``: more where parameters vary more
+            (arXiv 2606.11836); ``error``: least error by the method's own model.
+        profile: ``equal-heads``: heads of one number and size in each stack, as CTranslate2 wants them; ``stock``: FFN
+            widths of one size in each stack and whole heads, as stock transformers wants them.
+        multiple: FFN widths are multiples of it; sizes of heads of 8 or of it, the smaller.
+        floor: share of each module that stays in any case, with allocation ``error``.
         settings: the method's own, see ``paretone.methods``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    preset: str | None = None
     method: str = "cluster"
     sparsity: Share | None = None
-    target_params: Annotated[float, Field(gt=0, le=1)] | None = None
+    target_params: Target | None = None
+    target_bytes: Target | None = None
+    target_macs: Target | None = None
     units: Literal["all", "ffn", "heads"] = "all"
+    allocation: Literal["uniform", "variance-tiers", "error"] = "uniform"
+    profile: Literal["free", "equal-heads", "stock"] = "free"
+    multiple: Annotated[int, Field(ge=1, le=1024)] = 1
+    floor: Annotated[float, Field(gt=0, le=1)] = 0.125
     settings: dict[str, Any] = {}
     rules: tuple[Rule, ...] = ()
+
+    @property
+    def target(self) -> tuple[str, float] | None:
+        """What is counted and the share of it that stays; None where a sparsity or rules say how small."""
+        for what in TARGETS:
+            share = getattr(self, f"target_{what}")
+            if share is not None:
+                return what, share
+        return None
 
 
 class Recipe(BaseModel):
@@ -88,16 +115,51 @@ def checked_recipe(content: Any, where: str) -> Recipe:
 
 
 def _checked_step(step: Step, where: str) -> Step:
+    step = _with_preset(step, where)
     function = method_function(step.method)
     settings = checked_settings(step.method, step.settings, where)
-    if step.sparsity is not None and step.target_params is not None:
-        raise UserError(f"{where}: give sparsity or target_params, one of them")
+    sizes = [name for name in ("sparsity", *(f"target_{what}" for what in TARGETS)) if getattr(step, name) is not None]
+    if len(sizes) > 1:
+        raise UserError(f"{where}: give {' or '.join(sizes)}, one of them")
     if works_on_layers(step.method):
-        if "units" in step.model_fields_set and step.units != "all":
-            raise UserError(f"{where}: units has no effect with {step.method}, which drops whole layers; leave it out")
-    elif step.sparsity is None and step.target_params is None and not step.rules:
-        raise UserError(f"{where}: {function.__module__.split('.')[-1]} needs sparsity, target_params or rules")
+        for name in ("units", "allocation", "profile", "multiple", "floor"):
+            if getattr(step, name) != Step.model_fields[name].default:
+                raise UserError(
+                    f"{where}: {name} has no effect with {step.method}, which drops whole layers; leave it out"
+                )
+    elif not sizes and not step.rules:
+        name = function.__module__.split(".")[-1]
+        raise UserError(f"{where}: {name} needs sparsity, target_params, target_bytes, target_macs or rules")
+    _check_allocation(step, where)
     return step.model_copy(update={"settings": settings})
+
+
+def _with_preset(step: Step, where: str) -> Step:
+    """``step`` with what its preset says filled in."""
+    if step.preset is None:
+        return step
+    if step.preset not in PRESETS:
+        hint = did_you_mean(step.preset, PRESETS) or ";"
+        raise UserError(f"{where}: no preset {step.preset!r}{hint} presets are {', '.join(PRESETS)}")
+    says = PRESETS[step.preset]
+    for name in says:
+        if name in step.model_fields_set and getattr(step, name) != says[name]:
+            raise UserError(f"{where}: {name} has no effect beside preset {step.preset}, which says it itself")
+    return step.model_copy(update=says)
+
+
+def _check_allocation(step: Step, where: str) -> None:
+    by_error = step.allocation == "error"
+    if by_error and companion(step.method, "analyse") is None:
+        raise UserError(f"{where}: {step.method} has no model of its error; allocation is uniform or variance-tiers")
+    if step.allocation != "uniform" and step.rules and not by_error:
+        raise UserError(f"{where}: rules and allocation {step.allocation} exclude each other")
+    if step.profile != "free" and not by_error:
+        raise UserError(f"{where}: profile {step.profile} has an effect with allocation error only; leave it out")
+    if "floor" in step.model_fields_set and not by_error:
+        raise UserError(f"{where}: floor has an effect with allocation error only; leave it out")
+    if by_error and step.sparsity is None and step.target is None:
+        raise UserError(f"{where}: allocation error needs a sparsity, target_params, target_bytes or target_macs")
 
 
 def checked_settings(method: str, given: dict[str, Any], where: str) -> dict[str, Any]:

@@ -1,22 +1,29 @@
-"""From a recipe to a plan: exact widths and sizes, from the headers alone."""
+"""From a recipe to a plan: exact widths and sizes, from the headers alone unless an allocation weighs modules."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from paretone.checkpoint import Checkpoint
+from paretone.checkpoint import Checkpoint, size_bytes
 from paretone.errors import UserError, did_you_mean
 from paretone.families import family_of
 from paretone.groups import Group, Stack, Table
-from paretone.methods import method_function, works_on_layers
+from paretone.methods import companion, method_function, rewrites_modules, works_on_layers
+from paretone.modules import Analysis
+from paretone.plan.allocation import least_error, tiered_widths
 from paretone.plan.blueprint import Blueprint, layer_name, narrowed, shallower
-from paretone.plan.budget import TOLERANCE, checked_keep, share_kept, widths_for_parameters
+from paretone.plan.budget import TOLERANCE, checked_keep, share_kept, unit_macs, unit_parameters, widths_for_budget
+from paretone.plan.choices import choices_of
 from paretone.plan.plan import LayersPlan, ModulePlan, ModuleWidths, Plan, StepPlan
 from paretone.plan.recipe import Recipe, Rule, Step, checked_settings
+from paretone.plan.weighing import Analyses, analyses_of, check_untouched, error_weights, variances_of
 
 
-def resolve(checkpoint: Checkpoint, recipe: Recipe, *, source: str) -> Plan:
-    """Works out every width of ``recipe`` for the model in ``checkpoint``; reads no weights.
+def resolve(checkpoint: Checkpoint, recipe: Recipe, *, source: str, analyses: Analyses | None = None) -> Plan:
+    """Works out every width of ``recipe`` for the model in ``checkpoint``; only allocations read weights.
+
+    Args:
+        analyses: where what an allocation by error found is kept for whoever carries the plan out.
 
     Raises:
         UserError: if the model is not supported, a rule has no effect, or a budget can't be met.
@@ -24,7 +31,10 @@ def resolve(checkpoint: Checkpoint, recipe: Recipe, *, source: str) -> Plan:
     before = blueprint_of(checkpoint, source)
     model, steps = before, []
     for number, step in enumerate(recipe.steps, start=1):
-        resolved = _resolve_step(model, step, recipe.seed, before.parameters, f"step {number} ({step.method})")
+        where = f"step {number} ({step.method})"
+        resolved, found = _resolve_step(Request(checkpoint, before, model, step, recipe.seed, where))
+        if analyses is not None:
+            analyses.update({(number, name): analysis for name, analysis in found.items()})
         model = after_step(model, resolved)
         steps.append(resolved)
     return plan_of(before, tuple(steps), source)
@@ -54,6 +64,9 @@ def plan_of(before: Blueprint, steps: tuple[StepPlan, ...], source: str) -> Plan
 def _check_method(step: StepPlan, where: str) -> None:
     """Refuses a step whose method or settings don't exist or don't do what it lists."""
     checked_settings(step.method, step.settings, where)
+    cuts_heads = any(module.keep_dim != module.head_dim for module in step.modules)
+    if cuts_heads and not rewrites_modules(step.method):
+        raise UserError(f"{where}: {step.method} can't do that: it keeps heads at their size")
     if (works_on_layers(step.method) and step.modules) or (not works_on_layers(step.method) and step.layers):
         raise UserError(f"{where}: {step.method} can't do that: it lists {'modules' if step.modules else 'layers'}")
 
@@ -75,51 +88,187 @@ def after_step(model: Blueprint, step: StepPlan) -> Blueprint:
         if layers.name not in stacks or stacks[layers.name].depth != layers.depth:
             raise UserError(f"the plan does not fit {model.where}: it drops layers of {layers.name} x {layers.depth}")
         model = shallower(model, stacks[layers.name], layers.keep)
-    widths = {group.name: group.width for group in table.groups}
+    groups = {group.name: group for group in table.groups}
     for module in step.modules:
-        if widths.get(module.name) != module.width:
-            here = widths.get(module.name, "none")
+        group = groups.get(module.name)
+        if group is None or (group.width, group.head_dim) != (module.width, module.head_dim or 0):
+            here = "none" if group is None else f"{group.width}" + (f" of {group.head_dim}" if group.head_dim else "")
+            says = f"{module.width}" + (f" of {module.head_dim}" if module.head_dim else "")
             raise UserError(
-                f"the plan does not fit {model.where}: it says {module.width} units in {module.name}, here are {here}"
+                f"the plan does not fit {model.where}: it says {says} units in {module.name}, here are {here}"
             )
-    return narrowed(model, {m.name: m.keep for m in step.modules}) if step.modules else model
+    if not step.modules:
+        return model
+    head_dims = {m.name: m.keep_dim for m in step.modules if m.keep_dim}
+    return narrowed(model, {m.name: m.keep for m in step.modules}, head_dims)
 
 
-def _resolve_step(model: Blueprint, step: Step, seed: int, source_parameters: int, where: str) -> StepPlan:
+@dataclass(frozen=True)
+class Request:
+    """One step to be resolved: the model before all steps and before this one, and what is asked for."""
+
+    checkpoint: Checkpoint
+    source: Blueprint
+    model: Blueprint
+    step: Step
+    seed: int
+    where: str
+
+    @property
+    def target(self) -> float | None:
+        """What is to be left of what the budget counts; None for a sparsity."""
+        if self.step.target is None:
+            return None
+        what, share = self.step.target
+        return share * _counted(self.source, what)
+
+
+def _counted(model: Blueprint, what: str) -> int:
+    return {"params": model.parameters, "bytes": model.size_bytes, "macs": model.macs}[what]
+
+
+def _resolve_step(asked: Request) -> tuple[StepPlan, dict[str, Analysis]]:
+    step = asked.step
     bare = StepPlan(
         method=step.method,
         sparsity=step.sparsity,
         target_params=step.target_params,
+        target_bytes=step.target_bytes,
+        target_macs=step.target_macs,
         units=step.units,
-        seed=seed,
+        allocation=step.allocation,
+        preset=step.preset,
+        seed=asked.seed,
         settings=step.settings,
     )
     if works_on_layers(step.method):
-        return bare.model_copy(update={"layers": _layers(model, step, source_parameters, where)})
-    groups = [g for g in model.table().groups if step.units in ("all", g.kind)]
-    widths = _ruled_widths(groups, step.rules, where)
-    free = [g for g in groups if g.name not in widths]
-    widths |= _free_widths(model, free, widths, step, source_parameters, where)
-    _check_rules_matter(groups, step, widths, where)
-    modules = tuple(ModulePlan(name=g.name, kind=g.kind, width=g.width, keep=widths[g.name]) for g in groups)
-    return bare.model_copy(update={"modules": modules})
+        return bare.model_copy(update={"layers": _layers(asked)}), {}
+    groups = [g for g in asked.model.table().groups if step.units in ("all", g.kind)]
+    if not groups:
+        raise UserError(f"{asked.where}: this model has no {step.units}")
+    ruled = _ruled_widths(groups, step.rules, asked.where)
+    free = [g for g in groups if g.name not in ruled]
+    shapes = {g.name: _shape(g, ruled[g.name] * g.head_dim or ruled[g.name], step) for g in groups if g.name in ruled}
+    found: dict[str, Analysis] = {}
+    if step.allocation == "error":
+        chosen, found = _by_error(asked, free, shapes)
+    else:
+        widths = _free_widths(asked, free, ruled)
+        chosen = {g.name: _shape(g, widths[g.name] * g.head_dim or widths[g.name], step) for g in free}
+        if step.allocation == "uniform":
+            _check_rules_matter(groups, step, ruled | widths, asked.where)
+    shapes |= chosen
+    return bare.model_copy(update={"modules": tuple(_module_plan(g, *shapes[g.name]) for g in groups)}), found
 
 
-def _free_widths(
-    model: Blueprint, free: list[Group], ruled: Mapping[str, int], step: Step, source_parameters: int, where: str
-) -> dict[str, int]:
-    """Widths of the groups that no rule decides."""
-    if step.target_params is None:
-        sparsity = step.sparsity or 0.0
-        return {g.name: checked_keep(g, share_kept(g.width, sparsity), f"{where}: sparsity {sparsity:g}") for g in free}
-    after_rules = narrowed(model, ruled)
-    return widths_for_parameters(
-        free,
-        after_rules.shapes,
-        total=after_rules.parameters,
-        target=step.target_params * source_parameters,
-        asked=f"{where}: target_params {step.target_params:g}",
+def _module_plan(group: Group, keep: int, head_dim: int) -> ModulePlan:
+    is_heads = group.kind == "heads"
+    return ModulePlan(
+        name=group.name,
+        kind=group.kind,
+        width=group.width,
+        keep=keep,
+        head_dim=group.head_dim if is_heads else None,
+        keep_dim=head_dim if is_heads else None,
     )
+
+
+def _shape(group: Group, rows: int, step: Step) -> tuple[int, int]:
+    """(units, rows of a head) for a module that may keep ``rows`` rows of weights, in multiples as asked."""
+    if group.kind == "ffn":
+        return max(1, _down(rows, step.multiple)), 0
+    uniform_shape = companion(step.method, "uniform_shape")
+    if uniform_shape is None or rows == group.width * group.head_dim:
+        return max(1, rows // group.head_dim), group.head_dim
+    heads, head_dim = uniform_shape(group.width, group.head_dim, rows, **step.settings)
+    return heads, max(1, _down(head_dim, min(8, step.multiple)))
+
+
+def _down(size: int, multiple: int) -> int:
+    return size // multiple * multiple or size
+
+
+def _free_widths(asked: Request, free: list[Group], ruled: Mapping[str, int]) -> dict[str, int]:
+    """Widths of the groups that no rule decides; heads are whole heads here, however a method then shapes them."""
+    step, model, where = asked.step, asked.model, asked.where
+
+    def uniform(sparsity: float) -> dict[str, int]:
+        return {g.name: max(1, share_kept(g.width, sparsity)) for g in free}
+
+    widths_at = uniform
+    if step.allocation == "variance-tiers":
+        check_untouched(asked.checkpoint, model, free, where)
+        variances = variances_of(asked.checkpoint, model, free)
+        units = {g.name: unit_parameters(g, model.shapes) for g in free}
+
+        def widths_at(sparsity: float) -> dict[str, int]:
+            return tiered_widths(free, variances, units, sparsity)
+
+    if step.target is None:
+        sparsity = step.sparsity or 0.0
+        for g in free:
+            checked_keep(g, share_kept(g.width, sparsity), f"{where}: sparsity {sparsity:g}")
+        return widths_at(sparsity)
+    after_rules = narrowed(model, ruled)
+    what, share = step.target
+    target = asked.target
+    assert target is not None
+    return widths_for_budget(
+        free,
+        _unit_sizes(after_rules, what),
+        widths_at,
+        total=_counted(after_rules, what),
+        target=target,
+        what={"params": "parameters", "bytes": "bytes", "macs": "MACs"}[what],
+        asked=f"{where}: target_{what} {share:g}",
+    )
+
+
+def _unit_sizes(model: Blueprint, what: str) -> dict[str, int]:
+    """What one unit of each group adds to what the budget counts."""
+    table, shapes = model.table(), model.shapes
+    if what == "macs":
+        return {g.name: unit_macs(g, table.applied, shapes) for g in table.groups}
+    units = {g.name: unit_parameters(g, shapes) for g in table.groups}
+    if what == "params":
+        return units
+    return {g.name: sum(size_bytes(model.entries[s.tensor]) for s in g.slots) // g.width for g in table.groups}
+
+
+def _by_error(
+    asked: Request, free: list[Group], ruled: Mapping[str, tuple[int, int]]
+) -> tuple[dict[str, tuple[int, int]], dict[str, Analysis]]:
+    """The shapes of least modelled error for the budget, and what was found out about each module."""
+    step, model = asked.step, asked.model
+    check_untouched(asked.checkpoint, model, free, asked.where)
+    analyses = analyses_of(asked.checkpoint, model, free, step.method, step.settings)
+    weights = error_weights(asked.checkpoint, model, analyses)
+    what = step.target[0] if step.target else "params"
+    after_rules = narrowed(model, {n: k for n, (k, _) in ruled.items()}, {n: d for n, (_, d) in ruled.items() if d})
+    units = _unit_sizes(after_rules, what)
+    movable = sum(units[g.name] * g.width for g in free)
+    budget = movable * (1 - (step.sparsity or 0.0))
+    if asked.target is not None:
+        budget = movable - (_counted(after_rules, what) - asked.target)
+    choices = choices_of(free, analyses, weights, units, step)
+    picked = least_error(choices, budget)
+    reached = sum(float(c.size[option]) for c, option in zip(choices, picked, strict=True))
+    _check_reached(asked, reached, budget, _counted(after_rules, what) - movable)
+    shapes = {
+        name: (int(choice.keep[option]), int(choice.head_dim[option]))
+        for choice, option in zip(choices, picked, strict=True)
+        for name in choice.names
+    }
+    return shapes, analyses
+
+
+def _check_reached(asked: Request, reached: float, budget: float, fixed: float) -> None:
+    whole = reached + fixed
+    if whole > (budget + fixed) * (1 + TOLERANCE):
+        raise UserError(
+            f"{asked.where}: the smallest that its floor of {asked.step.floor:g} allows leaves {whole:,.0f}, and "
+            f"{budget + fixed:,.0f} are asked for; lower floor or ask for more"
+        )
 
 
 @dataclass(frozen=True)
@@ -153,7 +302,7 @@ def _ruled_widths(groups: list[Group], rules: tuple[Rule, ...], where: str) -> d
 
 def _check_rules_matter(groups: list[Group], step: Step, widths: Mapping[str, int], where: str) -> None:
     """Refuses a rule whose modules would have the same widths without it."""
-    if step.target_params is not None:
+    if step.target is not None:
         return  # every rule moves the budget of the others
     decided: set[str] = set()
     for number, rule in enumerate(step.rules, start=1):
@@ -175,27 +324,27 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")
 
 
-def _layers(model: Blueprint, step: Step, source_parameters: int, where: str) -> tuple[LayersPlan, ...]:
-    """Which layers stay, from a sparsity, the method's own settings, or a number of parameters."""
+def _layers(asked: Request) -> tuple[LayersPlan, ...]:
+    """Which layers stay, from a sparsity, the method's own settings, or a budget."""
+    model, step, where = asked.model, asked.step, asked.where
     stacks = model.table().stacks
     if step.rules:
         raise UserError(f"{where}: rules have no effect on whole layers; use the setting stack or layers")
     wanted = step.settings.get("stack", "all")
     if wanted != "all" and wanted not in {s.name.split(".")[-2] for s in stacks}:
         raise UserError(f"{where}: this model has no {wanted}; its layers are {', '.join(s.name for s in stacks)}")
-    if step.target_params is None:
+    if step.target is None:
         return _kept(stacks, step, None if step.sparsity is None else step.sparsity)
-    target = step.target_params * source_parameters
+    (what, share), target, whole = step.target, asked.target or 0.0, _counted(asked.source, step.target[0])
     choices = {}
     for count in range(max(s.depth for s in stacks)):
         kept = _kept(stacks, step, count / max(s.depth for s in stacks))
-        choices[after_step(model, StepPlan(method=step.method, seed=0, settings={}, layers=kept)).parameters] = kept
-    nearest = min(choices, key=lambda parameters: abs(parameters - target))
+        after = after_step(model, StepPlan(method=step.method, seed=0, settings={}, layers=kept))
+        choices[_counted(after, what)] = kept
+    nearest = min(choices, key=lambda counted: abs(counted - target))
     if abs(nearest - target) > TOLERANCE * target:
-        reachable = ", ".join(f"{p / source_parameters:.3f}" for p in sorted(choices, reverse=True))
-        raise UserError(
-            f"{where}: whole layers can't meet target_params {step.target_params:g}; they reach {reachable}"
-        )
+        reachable = ", ".join(f"{counted / whole:.3f}" for counted in sorted(choices, reverse=True))
+        raise UserError(f"{where}: whole layers can't meet target_{what} {share:g}; they reach {reachable}")
     return choices[nearest]
 
 
@@ -211,13 +360,22 @@ def _kept(stacks: tuple[Stack, ...], step: Step, sparsity: float | None) -> tupl
 
 def _widths(before: Table, after: Table, steps: tuple[StepPlan, ...]) -> tuple[ModuleWidths, ...]:
     """Every module of the source with its last width, followed through the steps' renumberings."""
-    final = {group.name: group.width for group in after.groups}
+    final = {group.name: group for group in after.groups}
     rows = []
     for group in before.groups:
         name: str | None = group.name
         for step in steps:
             for layers in step.layers:
                 name = layer_name(name, Stack(layers.name, layers.depth, ""), layers.keep) if name else None
-        after_width = final[name] if name else 0
-        rows.append(ModuleWidths(name=group.name, kind=group.kind, width_before=group.width, width_after=after_width))
+        is_heads = group.kind == "heads"
+        rows.append(
+            ModuleWidths(
+                name=group.name,
+                kind=group.kind,
+                width_before=group.width,
+                width_after=final[name].width if name else 0,
+                head_dim_before=group.head_dim if is_heads else None,
+                head_dim_after=(final[name].head_dim if name else 0) if is_heads else None,
+            )
+        )
     return tuple(rows)

@@ -13,7 +13,7 @@ from paretone.families import architecture_of
 from paretone.folders import check_new_folder, new_folder
 from paretone.memory import peak_rss_bytes
 from paretone.model import REMOTE_CODE
-from paretone.plan import Plan, Recipe, plan_of, resolve
+from paretone.plan import Analyses, Plan, Recipe, plan_of, resolve
 from paretone.plan.resolve import blueprint_of
 from paretone.transform.card import model_card
 from paretone.transform.config import new_config, new_generation_config
@@ -82,18 +82,20 @@ def compress(
     _check_apart(folder, out)
     check_new_folder(out, overwrite=overwrite, ours=OURS)
     checkpoint = open_checkpoint(folder)
-    plan = _planned(checkpoint, how, model)
+    analyses: Analyses = {}
+    plan = _planned(checkpoint, how, model, analyses)
     with new_folder(out, overwrite=overwrite, ours=OURS) as partial:
         plan = plan.model_copy(update={"source_digest": checkpoint.digest()})
         notices = _notices(plan)
-        notices += _write_all(checkpoint, plan, partial, revision, command or f"paretone compress {model} OUT")
+        command = command or f"paretone compress {model} OUT"
+        notices += _write_all(checkpoint, plan, partial, revision, command, analyses)
     peak = peak_rss_bytes()
     return Compressed(out, plan, time.monotonic() - started, peak, tuple(notices))
 
 
-def _planned(checkpoint: Checkpoint, how: Recipe | Plan, source: str) -> Plan:
+def _planned(checkpoint: Checkpoint, how: Recipe | Plan, source: str, analyses: Analyses | None = None) -> Plan:
     if isinstance(how, Recipe):
-        return resolve(checkpoint, how, source=source)
+        return resolve(checkpoint, how, source=source, analyses=analyses)
     return plan_of(blueprint_of(checkpoint, source), how.steps, source)
 
 
@@ -117,8 +119,10 @@ def _check_apart(folder: Path, out: Path) -> None:
         )
 
 
-def _write_all(checkpoint: Checkpoint, plan: Plan, partial: Path, revision: str | None, command: str) -> list[str]:
-    outcome = write_weights(checkpoint, plan, partial)
+def _write_all(
+    checkpoint: Checkpoint, plan: Plan, partial: Path, revision: str | None, command: str, analyses: Analyses
+) -> list[str]:
+    outcome = write_weights(checkpoint, plan, partial, analyses)
     config = new_config(checkpoint.config, outcome)
     notices = _copy_side_files(checkpoint, plan, outcome, partial)
     if config.is_mixed:

@@ -25,7 +25,7 @@ def new_config(source: Mapping[str, Any], outcome: Outcome) -> NewConfig:
     say stands in ``layer_widths``, with ``auto_map`` naming the classes that read it.
     """
     config = dict(outcome.model.config)
-    for key in ("layer_widths", "position_bias_heads", "auto_map"):
+    for key in ("layer_widths", "layer_head_dims", "position_bias_heads", "auto_map"):
         config.pop(key, None)
     table = outcome.model.table()
     ffn: dict[str, list[Group]] = {}
@@ -39,10 +39,17 @@ def new_config(source: Mapping[str, Any], outcome: Outcome) -> NewConfig:
     mixed = {
         group.name.removeprefix(table.prefix): group.width
         for group in table.groups
-        if group.width != native_width(group, config)
+        if group.width != native_width(group, config) or group.head_dim != group.trained_head_dim
     }
     if mixed:
         config["layer_widths"] = mixed
+        head_dims = {
+            group.name.removeprefix(table.prefix): group.head_dim
+            for group in table.groups
+            if group.head_dim != group.trained_head_dim
+        }
+        if head_dims:
+            config["layer_head_dims"] = head_dims
         config["auto_map"] = auto_map_for(config["model_type"])
         if config["model_type"] == "wavlm":
             config["position_bias_heads"] = _position_bias_heads(source, outcome, mixed)

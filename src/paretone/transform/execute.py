@@ -13,8 +13,9 @@ from torch import Tensor
 from paretone.checkpoint import Checkpoint, TensorWriter
 from paretone.errors import UserError
 from paretone.groups import Fold, Group, Stack, shrink, units_of
-from paretone.methods import method_function
-from paretone.plan import Blueprint, Plan, StepPlan, after_step, blueprint_of, layer_name
+from paretone.methods import method_function, rewrites_modules
+from paretone.modules import Analysis, Rewrite, module_of, tensors_of
+from paretone.plan import Analyses, Blueprint, ModulePlan, Plan, StepPlan, after_step, blueprint_of, layer_name
 from paretone.progress import track
 
 
@@ -25,7 +26,8 @@ class Pass:
     step_number: int
     step: StepPlan
     group: Group
-    keep: int
+    module: ModulePlan
+    norms: Mapping[str, str]  # tensors of the norms in front, by their names in this step: names in the source
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Lineage:
     @property
     def changes(self) -> bool:
         """Whether any step makes the module narrower."""
-        return any(p.keep < p.group.width for p in self.passes)
+        return any(p.module.changes for p in self.passes)
 
 
 @dataclass(frozen=True)
@@ -65,20 +67,21 @@ class Outcome:
     folded: Mapping[str, Folded]
 
 
-def write_weights(checkpoint: Checkpoint, plan: Plan, folder: Path) -> Outcome:
+def write_weights(checkpoint: Checkpoint, plan: Plan, folder: Path, analyses: Analyses | None = None) -> Outcome:
     """Writes the compressed tensors of ``checkpoint`` to ``folder``.
 
-    Two modules at most, and the tensor that is being copied, are in memory. Their order has no influence: each draws
+    ``analyses`` are those that the plan was made from, where they are at hand; they save time and change no byte. Two
+    modules at most, and the tensor that is being copied, are in memory. Their order has no influence: each draws
     from a generator of its own, seeded by the plan's seed, the step and its name.
     """
     source = blueprint_of(checkpoint, plan.source)
     final, lineages = _follow(source, plan)
     changed = [line for line in lineages if line.changes]
-    slots = {group.name: [slot.tensor for slot in group.slots] for group in final.table().groups}
+    slots = {group.name: list(group.tensors) for group in final.table().groups}
     rest = set(final.entries) - {name for line in changed for name in slots[line.final]}
     folded: dict[str, Folded] = {}
     with TensorWriter(folder, final.entries) as writer:
-        for done in track(_fold_all(checkpoint, changed, slots), "compressing", len(changed)):
+        for done in track(_fold_all(checkpoint, changed, slots, analyses or {}), "compressing", len(changed)):
             for name, tensor in done.tensors.items():
                 writer.write(name, tensor)
             folded[done.lineage.source.name] = Folded(done.lineage, {}, done.source_units, done.members)
@@ -102,10 +105,11 @@ def _follow(source: Blueprint, plan: Plan) -> tuple[Blueprint, list[Lineage]]:
     model = source
     for number, step in enumerate(plan.steps, start=1):
         groups = {group.name: group for group in model.table().groups}
-        keep = {module.name: module.keep for module in step.modules}
+        modules = {module.name: module for module in step.modules}
         for name, (_, passes) in paths.items():
-            if name in keep:
-                passes.append(Pass(number, step, groups[name], keep[name]))
+            if name in modules:
+                norms = {norm: model.origin[norm] for norm in groups[name].norms}
+                passes.append(Pass(number, step, groups[name], modules[name], norms))
         model = after_step(model, step)
         for layers in step.layers:
             stack = Stack(layers.name, layers.depth, "")
@@ -115,13 +119,15 @@ def _follow(source: Blueprint, plan: Plan) -> tuple[Blueprint, list[Lineage]]:
     return model, [Lineage(group, tuple(passes), name) for name, (group, passes) in paths.items()]
 
 
-def _fold_all(checkpoint: Checkpoint, lineages: Iterable[Lineage], slots: Mapping[str, list[str]]) -> Iterator[Folded]:
+def _fold_all(
+    checkpoint: Checkpoint, lineages: Iterable[Lineage], slots: Mapping[str, list[str]], analyses: Analyses
+) -> Iterator[Folded]:
     """Folds modules two at a time: one's matrix products overlap with the other's tree."""
     waiting: deque[Future[Folded]] = deque()
     with ThreadPoolExecutor(2) as pool:
         try:
             for lineage in lineages:
-                waiting.append(pool.submit(_fold_module, checkpoint, lineage, slots[lineage.final]))
+                waiting.append(pool.submit(_fold_module, checkpoint, lineage, slots[lineage.final], analyses))
                 if len(waiting) == 2:
                     yield waiting.popleft().result()
             while waiting:
@@ -130,28 +136,45 @@ def _fold_all(checkpoint: Checkpoint, lineages: Iterable[Lineage], slots: Mappin
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _fold_module(checkpoint: Checkpoint, lineage: Lineage, final_names: list[str]) -> Folded:
+def _fold_module(checkpoint: Checkpoint, lineage: Lineage, final_names: list[str], analyses: Analyses) -> Folded:
     """Takes one module through all its steps."""
-    read = checkpoint.read([slot.tensor for slot in lineage.source.slots])
-    tensors = [read.pop(slot.tensor) for slot in lineage.source.slots]
+    read = checkpoint.read(lineage.source.tensors)
+    tensors = [read.pop(name) for name in lineage.source.tensors]
     source_units = torch.arange(lineage.source.width)
     members = torch.arange(lineage.source.width)
     for one in lineage.passes:
-        if one.keep < one.group.width:
-            weights = {slot.tensor: tensor for slot, tensor in zip(one.group.slots, tensors, strict=True)}
-            fold = _fold(one, weights)
-            tensors = [shrink(weights[slot.tensor], slot, fold) for slot in one.group.slots]
-            source_units = source_units[fold.representative]
-            members = torch.where(members >= 0, fold.members[members.clamp(min=0)], -1)
+        if one.module.changes:
+            weights = dict(zip(one.group.tensors, tensors, strict=True))
+            changed = _change(checkpoint, one, weights, analyses.get((one.step_number, one.group.name)))
+            tensors = [changed.tensors[name] for name in one.group.tensors]
+            source_units = source_units[changed.representative]
+            members = torch.where(members >= 0, changed.members[members.clamp(min=0)], -1)
     named = dict(zip(final_names, tensors, strict=True))
     _check_finite(named)
     return Folded(lineage, named, tuple(source_units.tolist()), tuple(members.tolist()))
 
 
-def _fold(one: Pass, weights: Mapping[str, Tensor]) -> Fold:
+@dataclass(frozen=True)
+class _Changed:
+    """A module's tensors after one step, and where its units went in it."""
+
+    tensors: Mapping[str, Tensor]
+    members: Tensor
+    representative: Tensor
+
+
+def _change(checkpoint: Checkpoint, one: Pass, weights: Mapping[str, Tensor], analysis: Analysis | None) -> _Changed:
     rng = torch.Generator().manual_seed(_seed(one))
-    fold: Fold = method_function(one.step.method)(units_of(one.group, weights), one.keep, rng, **one.step.settings)
-    return fold
+    function, settings = method_function(one.step.method), one.step.settings
+    if rewrites_modules(one.step.method):
+        read = checkpoint.read(dict.fromkeys(one.norms.values()))
+        module = module_of(one.group, weights, {name: read[origin] for name, origin in one.norms.items()})
+        rewritten: Rewrite = function(module, one.module.keep, one.module.keep_dim or 0, rng, analysis, **settings)
+        tensors = tensors_of(one.group, rewritten, weights)
+        return _Changed(tensors, rewritten.members, rewritten.representative)
+    fold: Fold = function(units_of(one.group, weights), one.module.keep, rng, **settings)
+    shrunk = {slot.tensor: shrink(weights[slot.tensor], slot, fold) for slot in one.group.slots}
+    return _Changed({**weights, **shrunk}, fold.members, fold.representative)
 
 
 def _seed(one: Pass) -> int:

@@ -1,0 +1,271 @@
+"""Compression in closed form: modules are matched by what they compute, not by how their weights look.
+
+FFN: hidden units are chosen by optimal brain surgeon on the covariance that their activations have behind a layer norm,
+and the outgoing weights are refitted to make up for those that went. Attention: heads are cut to their leading singular
+directions, merged or dropped, all in terms of the products that no change of basis alters. No data, no training.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paretone.errors import UserError
+from paretone.methods._gauge import Head, Heads, Nest, assemble, head_of, heads_of, nest, truncation_errors
+from paretone.methods._gaussian import (
+    activation_function,
+    bank_of,
+    covariance,
+    cross_covariance,
+    slope_energy,
+)
+from paretone.methods._surgeon import eliminate
+from paretone.methods._surgeon import refit as refitted
+from paretone.modules import Analysis, Attention, FeedForward, Module, Rewrite
+
+Bank = Literal["select", "merge", "merge-repaired"]
+Search = Literal["surgeon", "magnitude"]
+HeadsBy = Literal["mixed", "truncate", "merge", "drop"]
+
+LEAST_SHARE = 16  # error curves end at one in so many hidden units
+_LLOYD_ROUNDS = 8
+
+
+def rewrite(
+    module: Module,
+    keep: int,
+    head_dim: int,
+    rng: torch.Generator,
+    analysis: Analysis | None = None,
+    *,
+    bank: Bank = "select",
+    search: Search = "surgeon",
+    refit: bool = True,
+    heads: HeadsBy = "mixed",
+) -> Rewrite:
+    """The module with ``keep`` units, heads of ``head_dim`` rows; all of them at full size change no bit.
+
+    Args:
+        module: with the norm in front of it; nothing depends on the basis of a head or the order of units.
+        keep: hidden units or heads, 1 <= keep <= width.
+        head_dim: rows of each head; of no account for an FFN.
+        rng: not used; nothing is left to chance.
+        analysis: of this module under these settings, where it is at hand; it saves time and changes nothing.
+        bank: ``select`` keeps hidden units as they are; ``merge`` lets them draw the others into weighted k-means in
+            the metric of what units add to the output; ``merge-repaired`` also gives merged rows their members' mean
+            length back (Model Folding, arXiv 2502.10216).
+        search: how hidden units are chosen: optimal brain surgeon, or the norm of the unit.
+        refit: whether the outgoing weights are fitted anew; without it clusters add up and the rest is lost.
+        heads: ``truncate`` keeps every head and cuts its rank (CLOVER, arXiv 2411.17426), ``merge`` and ``drop`` keep
+            the rank; ``mixed`` may do all three, as the error model says.
+    """
+    if isinstance(module, FeedForward):
+        return _rewrite_ffn(module, keep, analysis, bank, search, refit)
+    return _rewrite_attention(module, keep, head_dim, refit, heads)
+
+
+def analyse(
+    module: Module,
+    *,
+    bank: Bank = "select",
+    search: Search = "surgeon",
+    refit: bool = True,
+    heads: HeadsBy = "mixed",
+) -> Analysis:
+    """The expected squared error at the module's output for every size that ``rewrite`` can give it."""
+    return _analyse_ffn(module, search) if isinstance(module, FeedForward) else _analyse_attention(module, heads)
+
+
+def uniform_shape(width: int, head_dim: int, rows: int, *, heads: HeadsBy = "mixed", **_: object) -> tuple[int, int]:
+    """(heads, head_dim) where an attention is to have ``rows`` rows in all and nothing else is known of it."""
+    if heads in ("mixed", "truncate"):
+        return width, max(1, rows // width)
+    return max(1, rows // head_dim), head_dim
+
+
+# --- feed-forward -----------------------------------------------------------------------------------------------------
+
+
+def _activity(module: FeedForward) -> tuple[Tensor, Tensor]:
+    """(units,) means and (units, units) covariance of the activations: as seen, or as a Gaussian input makes them."""
+    if module.seen is not None:
+        rows = _hidden(module.weight_in, module.bias_in, module)
+        return rows.mean(dim=0), torch.cov(rows.T, correction=0)
+    gaussian = bank_of(module.weight_in, module.bias_in, module.norm, module.activation)
+    return gaussian.means, covariance(gaussian)
+
+
+def _hidden(weight: Tensor, bias: Tensor, module: FeedForward) -> Tensor:
+    assert module.seen is not None
+    return activation_function(module.activation)(module.seen.inputs.double() @ weight.T + bias)
+
+
+def _order(module: FeedForward, moments: Tensor, search: Search, leave: int) -> tuple[Tensor, Tensor]:
+    """Units from the first to go to the last, and what each costs."""
+    if search == "surgeon":
+        found = eliminate(moments, module.weight_out, leave=leave)
+        return found.order, found.costs
+    norms = module.weight_in.square().sum(dim=1) + module.weight_out.square().sum(dim=0)
+    order = torch.argsort(norms, stable=True)
+    costs = module.weight_out.square().sum(dim=0) * moments.diagonal()
+    return order, costs[order][: module.width - leave]
+
+
+def _analyse_ffn(module: FeedForward, search: Search) -> Analysis:
+    _, moments = _activity(module)
+    least = max(1, module.width // LEAST_SHARE)
+    order, costs = _order(module, moments, search, least)
+    errors = np.concatenate([[0.0], np.cumsum(costs.numpy())])
+    keep = np.arange(module.width, least - 1, -1)
+    variance = float(((module.weight_out @ moments) * module.weight_out).sum())
+    return Analysis(keep, np.zeros_like(keep), errors, variance, order)
+
+
+def _rewrite_ffn(
+    module: FeedForward, keep: int, analysis: Analysis | None, bank: Bank, search: Search, refit: bool
+) -> Rewrite:
+    if keep == module.width:
+        return _unchanged(module)
+    means, moments = _activity(module)
+    if analysis is not None and analysis.order is not None and keep >= analysis.keep[-1]:
+        order = analysis.order
+    else:
+        order, _ = _order(module, moments, search, keep)
+    kept = order[-keep:].sort().values
+    if bank == "select":
+        return _selected(module, kept, means, moments, refit)
+    return _merged(module, kept, means, refit, repair=bank == "merge-repaired")
+
+
+def _selected(module: FeedForward, kept: Tensor, means: Tensor, moments: Tensor, refit: bool) -> Rewrite:
+    members = torch.full((module.width,), -1)
+    members[kept] = torch.arange(len(kept))
+    weight_out, bias_out = module.weight_out[:, kept], module.bias_out
+    if refit:
+        weight_out, bias_out = refitted(
+            module.weight_out, module.bias_out, means, moments[:, kept], moments[kept][:, kept], means[kept]
+        )
+    new = replace(
+        module,
+        weight_in=module.weight_in[kept],
+        bias_in=module.bias_in[kept],
+        weight_out=weight_out,
+        bias_out=bias_out,
+        seen=None,
+    )
+    return Rewrite(new, members, kept)
+
+
+def _merged(module: FeedForward, kept: Tensor, means: Tensor, refit: bool, *, repair: bool) -> Rewrite:
+    """Clusters around the units ``kept``: weighted means for incoming weights, sums or a refit for outgoing ones."""
+    bank = bank_of(module.weight_in, module.bias_in, module.norm, module.activation)
+    weights = module.weight_out.square().sum(dim=0) * slope_energy(bank, module.activation)
+    weights = weights.clamp(min=1e-12 * float(weights.max().clamp(min=1e-300)))
+    points = torch.cat([bank.rows, bank.shift.unsqueeze(1)], dim=1)
+    labels = _weighted_lloyd(points, weights, kept)
+    share = torch.zeros(len(kept), module.width, dtype=torch.float64)
+    share[labels, torch.arange(module.width)] = weights
+    share /= share.sum(dim=1, keepdim=True)
+    if repair:
+        lengths = (share @ bank.spread.square()).sqrt()
+        share *= (lengths / (share @ bank.rows).norm(dim=1).clamp(min=1e-300)).unsqueeze(1)
+    weight_in, bias_in = share @ module.weight_in, share @ module.bias_in
+    weight_out = torch.zeros(len(module.bias_out), len(kept), dtype=torch.float64)
+    weight_out.index_add_(1, labels, module.weight_out)
+    bias_out = module.bias_out
+    if refit:
+        cross, moments, new_means = _new_activity(module, weight_in, bias_in)
+        weight_out, bias_out = refitted(module.weight_out, module.bias_out, means, cross, moments, new_means)
+    new = replace(module, weight_in=weight_in, bias_in=bias_in, weight_out=weight_out, bias_out=bias_out, seen=None)
+    return Rewrite(new, labels, kept)
+
+
+def _new_activity(module: FeedForward, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Covariance of old with new activations, of new ones, and the means of the new ones."""
+    if module.seen is not None:
+        old, new = _hidden(module.weight_in, module.bias_in, module), _hidden(weight, bias, module)
+        centred = new - new.mean(dim=0)
+        cross = (old - old.mean(dim=0)).T @ centred / len(new)
+        return cross, centred.T @ centred / len(new), new.mean(dim=0)
+    old_bank = bank_of(module.weight_in, module.bias_in, module.norm, module.activation)
+    new_bank = bank_of(weight, bias, module.norm, module.activation)
+    return cross_covariance(old_bank, new_bank), covariance(new_bank), new_bank.means
+
+
+def _weighted_lloyd(points: Tensor, weights: Tensor, kept: Tensor) -> Tensor:
+    """(units,) labels of k-means started at the units ``kept``, each of which stays with its own cluster."""
+    centres, own = points[kept], torch.arange(len(kept))
+    labels = torch.empty(0, dtype=torch.int64)
+    for _ in range(_LLOYD_ROUNDS):
+        moved = (centres.square().sum(dim=1) - 2 * points @ centres.T).argmin(dim=1)
+        moved[kept] = own
+        if torch.equal(moved, labels):
+            break
+        labels = moved
+        totals = torch.zeros(len(kept), dtype=torch.float64).index_add_(0, labels, weights)
+        sums = torch.zeros_like(centres).index_add_(0, labels, points * weights.unsqueeze(1))
+        centres = sums / totals.unsqueeze(1)
+    return labels
+
+
+# --- attention --------------------------------------------------------------------------------------------------------
+
+
+def _analyse_attention(module: Attention, how: HeadsBy) -> Analysis:
+    heads = heads_of(module)
+    nested = _nested(heads, how)
+    cut = how in ("mixed", "truncate")
+    levels = range(len(nested.clusters))
+    ranks = np.arange(module.head_dim, 0, -1) if cut else np.array([module.head_dim])
+    new = {members: head_of(heads, members) for level in levels for members in nested.clusters[level]}
+    keep, dims, errors = [], [], []
+    for level in levels:
+        clusters = nested.clusters[level]
+        keep.append(np.full(len(ranks), len(clusters)))
+        dims.append(ranks)
+        cuts = [truncation_errors(new[members], module.scale, ranks) for members in clusters]
+        errors.append(nested.errors[level] + np.sum(cuts, axis=0))
+    variance = sum(new[(h,)].energy for h in range(module.width))
+    return Analysis(np.concatenate(keep), np.concatenate(dims), np.concatenate(errors), variance)
+
+
+def _nested(heads: Heads, how: HeadsBy) -> Nest:
+    """Heads becoming fewer by what ``how`` allows; heads that can't merge are dropped instead."""
+    if how == "truncate":
+        return Nest((tuple((head,) for head in range(len(heads.query))),), np.zeros(1))
+    merge = heads.plain.can_merge and how != "drop"
+    return nest(heads, merge=merge, drop=how != "merge" or not merge)
+
+
+def _rewrite_attention(module: Attention, keep: int, head_dim: int, refit: bool, how: HeadsBy) -> Rewrite:
+    if keep == module.width and head_dim == module.head_dim:
+        return _unchanged(module)
+    heads = heads_of(module)
+    levels = _nested(heads, how).clusters
+    if module.width - keep >= len(levels) or (how not in ("mixed", "truncate") and head_dim < module.head_dim):
+        raise UserError(f"closed_form with heads={how} can't make {module.width} heads {keep} of {head_dim} rows")
+    clusters = levels[module.width - keep]
+    new = sorted((head_of(heads, members) for members in clusters), key=lambda head: head.representative)
+    members = torch.full((module.width,), -1)
+    for number, head in enumerate(new):
+        members[list(head.members)] = number
+    made = _as_they_were(heads, new) if _only_selects(new, module, head_dim) else assemble(heads, new, head_dim)
+    return Rewrite(made, members, torch.tensor([head.representative for head in new]))
+
+
+def _only_selects(new: list[Head], module: Attention, head_dim: int) -> bool:
+    return head_dim == module.head_dim and all(len(head.members) == 1 for head in new)
+
+
+def _as_they_were(heads: Heads, new: list[Head]) -> Attention:
+    kept = [head.representative for head in new]
+    plain = heads.plain
+    names = ("query", "query_bias", "key", "key_bias", "value", "value_bias", "output")
+    return replace(plain, **{name: getattr(plain, name)[kept] for name in names})
+
+
+def _unchanged(module: Module) -> Rewrite:
+    every = torch.arange(module.width)
+    return Rewrite(module, every, every)

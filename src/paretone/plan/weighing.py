@@ -1,0 +1,97 @@
+"""What allocation needs to know of the weights: variances of parameters, error curves, the size of the stream."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from paretone.checkpoint import Checkpoint
+from paretone.errors import UserError
+from paretone.groups import Group, Stack
+from paretone.methods import companion
+from paretone.modules import Analysis, module_of
+from paretone.plan.blueprint import Blueprint
+from paretone.progress import track
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Analyses = dict[tuple[int, str], Analysis]
+
+
+def tensors_at(checkpoint: Checkpoint, model: Blueprint, names: Sequence[str]) -> "dict[str, Tensor]":
+    """The source's tensors under the names that a step sees."""
+    origins = [model.origin[name] for name in names]
+    read = checkpoint.read(dict.fromkeys(origins))
+    return {name: read[origin] for name, origin in zip(names, origins, strict=True)}
+
+
+def check_untouched(checkpoint: Checkpoint, model: Blueprint, groups: Sequence[Group], where: str) -> None:
+    """Refuses to weigh modules that an earlier step has narrowed: their weights do not exist yet.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    for group in groups:
+        for slot in group.slots:
+            if model.entries[slot.tensor].shape != checkpoint.entries[model.origin[slot.tensor]].shape:
+                raise UserError(
+                    f"{where}: this allocation reads weights, and an earlier step narrows {group.name}; "
+                    "put it first, give it other units, or compress in two runs"
+                )
+
+
+def variances_of(checkpoint: Checkpoint, model: Blueprint, groups: Sequence[Group]) -> dict[str, float]:
+    """Variance of all measured parameters of each module."""
+    found = {}
+    for group in track(groups, "weighing modules", len(groups)):
+        names = [slot.tensor for slot in group.slots if slot.measured]
+        tensors = [tensor.double() for tensor in tensors_at(checkpoint, model, names).values()]
+        count = sum(tensor.numel() for tensor in tensors)
+        mean = sum(float(tensor.sum()) for tensor in tensors) / count
+        found[group.name] = sum(float((tensor - mean).square().sum()) for tensor in tensors) / count
+    return found
+
+
+def analyses_of(
+    checkpoint: Checkpoint, model: Blueprint, groups: Sequence[Group], method: str, settings: Mapping[str, Any]
+) -> dict[str, Analysis]:
+    """What every size of each module would cost, by the method's own error model."""
+    analyse = companion(method, "analyse")
+    assert analyse is not None
+    found = {}
+    for group in track(groups, "analysing modules", len(groups)):
+        tensors = tensors_at(checkpoint, model, group.tensors)
+        norms = tensors_at(checkpoint, model, group.norms)
+        found[group.name] = analyse(module_of(group, tensors, norms), **settings)
+    return found
+
+
+def error_weights(checkpoint: Checkpoint, model: Blueprint, analyses: Mapping[str, Analysis]) -> dict[str, float]:
+    """λ of each module: one over the variance of the residual stream behind it, by the same model as the errors.
+
+    In a pre-norm stack the stream grows by each module's output; in a post-norm stack it enters each sum at the size
+    that the norm before gave it. Modules that are not analysed count with nothing.
+    """
+    table = model.table()
+    weights: dict[str, float] = {}
+    for stack in table.stacks:
+        variance = stream_variance(checkpoint, model, stack)
+        for group in table.groups:
+            analysis = analyses.get(group.name)
+            if analysis is None or not group.name.startswith(f"{stack.name}."):
+                continue
+            if stack.is_post_norm:
+                variance = float(tensors_at(checkpoint, model, group.norms[:1])[group.norms[0]].double().square().sum())
+            variance += analysis.variance
+            weights[group.name] = 1 / variance if variance > 0 else 1.0
+    return weights
+
+
+def stream_variance(checkpoint: Checkpoint, model: Blueprint, stack: Stack) -> float:
+    """Squared length of the stream that enters a stack, as its tensors let expect it."""
+    total = 0.0
+    for name in stack.projections:
+        total += float(tensors_at(checkpoint, model, [name])[name].double().square().sum())
+    for name in stack.tables:
+        table = tensors_at(checkpoint, model, [name])[name]
+        total += sum(float(rows.double().square().sum()) for rows in table.split(1024)) / len(table)
+    return total

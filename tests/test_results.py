@@ -272,7 +272,8 @@ def test_scores_by_hand(tmp_path):
     assert found.by_speaker["y"].wer == pytest.approx(2 / 3)
     assert found.by_language["da"].words == 5
     assert found.baseline is None
-    assert found.p_value is None
+    assert (found.p_value, found.p_mapsswe, found.mapsswe_z, found.mapsswe_segments) == (None,) * 4
+    assert found.detectable_delta_wer is None
 
 
 def test_the_recorded_normaliser_is_used_unless_another_is_asked_for():
@@ -288,6 +289,8 @@ def test_a_comparison_goes_by_id_not_by_order():
     assert found.delta_wer == pytest.approx(-0.25)
     assert found.baseline is not None
     assert found.baseline.wer == 0.5
+    assert (found.mapsswe_segments, found.mapsswe_z, found.p_mapsswe) == (1, None, None)  # one segment, no spread
+    assert found.detectable_delta_wer == pytest.approx(2.801585**2 / 4)  # four words are too few for any change
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,10 @@ PARETONE = str(Path(sys.executable).with_name("paretone"))
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
 
 
+VERDICTS = ["delta_wer", "delta_wer_ci95", "p_value", "p_mapsswe", "mapsswe_z", "mapsswe_segments"]
+VERDICTS += ["detectable_delta_wer"]
+
+
 def paretone(*words: Any, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs a command and checks its exit code."""
     done = subprocess.run([PARETONE, *map(str, words)], capture_output=True, text=True, env=ENVIRONMENT, cwd=cwd)
@@ -79,11 +83,36 @@ def test_the_main_road_from_a_model_to_a_page(place: Path, tmp_path: Path) -> No
     transcripts = tmp_path / "result" / "transcripts.jsonl"
     against = tmp_path / "result" / "baseline-transcripts.jsonl"
     scores = json.loads(paretone("score", transcripts, "--against", against, "--json").stdout)
-    for key in ("wer", "cer", "substitutions", "deletions", "insertions", "delta_wer", "delta_wer_ci95", "p_value"):
+    for key in ("wer", "cer", "substitutions", "deletions", "insertions", *VERDICTS):
         assert scores[key] == result[key]
+    said = paretone("score", transcripts, "--against", against).stdout.splitlines()
+    assert paretone(*words).stdout.splitlines()[-len(said) + 2 :] == said[2:]
 
     paretone("report", tmp_path / "result", "--out", tmp_path / "report.html")
     assert "<svg" in (tmp_path / "report.html").read_text()
+
+
+def test_score_says_what_the_tests_find_and_what_they_cannot_see(tmp_path: Path) -> None:
+    """Segments differ by 1, 1 and 2 errors: Z = (4 / 3) / (0.577 / 1.732) = 4."""
+    said = ["alpha beta gamma delta"] * 4
+    write_transcripts(tmp_path / "theirs.jsonl", said, said)
+    heard = ["alpha beta gamma", "beta gamma delta", "gamma delta", said[0]]
+    write_transcripts(tmp_path / "ours.jsonl", said, heard)
+    shown = paretone("score", tmp_path / "ours.jsonl", "--against", tmp_path / "theirs.jsonl").stdout.splitlines()
+    assert shown[2].startswith("against 0.00%: +25.00 points [")
+    assert shown[3] == "matched pairs: p = 6.33e-05 (MAPSSWE, Z = +4.000 over 3 segments; rough below 50)"
+    assert shown[4] == "with this test set a change below 49.06 points cannot be seen reliably (power 0.8 at p < 0.05)"
+    write_transcripts(tmp_path / "ours.jsonl", said, [heard[0], *said[1:]])
+    shown = paretone("score", tmp_path / "ours.jsonl", "--against", tmp_path / "theirs.jsonl").stdout.splitlines()
+    assert shown[3].startswith("matched pairs: no verdict, the number of errors differs by the same in each segment (")
+    assert len(paretone("score", tmp_path / "ours.jsonl").stdout.splitlines()) == 2
+
+
+def write_transcripts(path: Path, said: list[str], heard: list[str]) -> None:
+    """Transcripts as an evaluation leaves them."""
+    pairs = enumerate(zip(said, heard, strict=True))
+    lines = [{"id": str(number), "audio": "a", "text": a, "hypothesis": b} for number, (a, b) in pairs]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_inspect_and_transcribe_say_the_same_in_words_and_in_json(place: Path) -> None:

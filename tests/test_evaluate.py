@@ -340,6 +340,7 @@ def test_a_result_and_its_transcripts_tell_the_same(models, corpus, tmp_path, ki
 def test_a_model_does_not_differ_from_itself(models, corpus):
     found = evaluate(models["other"], corpus, baseline=models["other"])
     assert (found.delta_wer, found.delta_wer_ci95, found.p_value) == (0.0, (0.0, 0.0), 1.0)
+    assert (found.mapsswe_z, found.p_mapsswe) == (0.0, 1.0)
     assert [change.errors for change in found.word_changes] == [change.baseline_errors for change in found.word_changes]
 
 

@@ -101,6 +101,10 @@ def result(source: str, *, wer: float, base: float | None, word: str = SCRIPT, *
             "baseline": measures(source, wer=base),
             "delta_wer": delta,
             "p_value": 0.0002 if delta > spread else 0.4,
+            "p_mapsswe": 0.0461 if delta > 2 * spread else 0.3,
+            "mapsswe_z": 2.0 if delta > 2 * spread else 1.0,
+            "mapsswe_segments": 120,
+            "detectable_delta_wer": 1.4 * spread,
         }
         verdict["delta_wer_ci95"] = (delta - spread, delta + spread)
     changes = [
@@ -279,6 +283,32 @@ def test_a_lucky_small_model_behind_a_failed_one_does_not_make_the_headline() ->
     assert story.headline.startswith("every compressed digits-hubert may cost more than 5 points")
 
 
+def test_the_page_tells_both_tests_and_what_the_data_cannot_show(page: Path) -> None:
+    text = " ".join("".join(Tags(page.read_text()).text).replace("\N{NO-BREAK SPACE}", " ").split())
+    assert "< 0.001 0.046" in text
+    assert "0.400 0.300" in text
+    assert "With this test set no change below 0.9 points of WER can be seen reliably, and none below" in text
+
+
+def test_what_cannot_be_seen_is_told_once_where_all_comparisons_agree() -> None:
+    plans = {share: plan_of("digits-hubert", "cluster", 1 - share) for share in (0.8, 0.9)}
+    runs = [result("digits-hubert", wer=0.031, base=0.031, share=share, plan=plan) for share, plan in plans.items()]
+    assert tell(studies(runs)[0]).sentences[-1] == (
+        "With this test set no change below 0.8 points of WER can be seen reliably."
+    )
+
+
+def test_results_of_older_versions_are_read_and_drawn(tmp_path: Path) -> None:
+    new = result("digits-hubert", wer=0.1, base=0.05, share=0.6, plan=plan_of("digits-hubert", "cluster", 0.5))
+    later = {"p_mapsswe", "mapsswe_z", "mapsswe_segments", "detectable_delta_wer"}
+    (tmp_path / "result.json").write_text(new.model_dump_json(exclude=later))
+    (old,) = read_results([tmp_path])
+    assert (old.p_value, old.p_mapsswe, old.detectable_delta_wer) == (new.p_value, None, None)
+    write_report([tmp_path], tmp_path / "report.html")
+    assert "can be seen reliably" not in (tmp_path / "report.html").read_text()
+    assert "?" in terminal_text([old])  # one test of two
+
+
 def test_different_data_or_normalisers_never_share_a_plot() -> None:
     first = result("digits-hubert", wer=0.03, base=None)
     second = first.model_copy(update={"normaliser": "basic/1"})
@@ -317,11 +347,25 @@ def test_a_plan_that_flags_cannot_say_is_shown_whole(tmp_path: Path) -> None:
     assert '"method": "depth"' in text
 
 
-def test_the_terminal_table_fits_eighty_columns_and_shows_names_as_they_are() -> None:
-    runs = [*demo_results(), result("[red]tiny[/red]", wer=0.1, base=None)]
+def terminal_text(runs: list[Result]) -> str:
+    """The table as a terminal of 80 columns shows it."""
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(terminal_table(runs))
-    text = console.export_text()
+    return console.export_text()
+
+
+def test_the_terminal_table_marks_what_both_tests_or_one_of_them_find() -> None:
+    text = terminal_text(demo_results())
+    assert "+1.0? (0.3..1.7)" in text
+    assert "+4.5* (3.3..5.7)" in text
+    assert "+0.3 (" in text
+    assert "* p < 0.05 by paired bootstrap and MAPSSWE, ? by one of the two" in text
+    assert "MAPSSWE" not in terminal_text([result("digits-hubert", wer=0.1, base=None)])
+
+
+def test_the_terminal_table_fits_eighty_columns_and_shows_names_as_they_are() -> None:
+    runs = [*demo_results(), result("[red]tiny[/red]", wer=0.1, base=None)]
+    text = terminal_text(runs)
     assert "…" not in text
     assert "[red]tiny[/red]" in text
     assert re.search(r"magnitude 50%\s+1\.33M\s+69%\s+45\.1 \(", text)

@@ -198,6 +198,28 @@ def test_intervals_agree_with_scipy():
     assert paired_bootstrap(ours, theirs, seed=1).ci95 == pytest.approx(tuple(delta), abs=0.003)
 
 
+@pytest.mark.parametrize("rate", [0.18, 0.21, 0.24])
+def test_p_values_agree_with_scipy_and_with_the_normal_distribution(rate):
+    ours, theirs = random_errors(11, 200, rate), random_errors(12, 200, 0.2)
+    edits = np.array([a.total - b.total for a, b in zip(ours, theirs, strict=True)])
+    words = np.array([e.words for e in ours])
+    found = scipy.stats.bootstrap(
+        (edits, words),
+        lambda e, w, axis: e.sum(axis) / w.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=20_000,
+        method="percentile",
+        rng=np.random.default_rng(13),
+    )
+    deltas = found.bootstrap_distribution
+    p_value = paired_bootstrap(ours, theirs, seed=1).p_value
+    assert p_value == pytest.approx(2 * min(np.mean(deltas <= 0), np.mean(deltas >= 0)), abs=0.02)
+    delta = edits.sum() / words.sum()
+    standard_error = np.sqrt(len(words)) * np.std(edits - delta * words, ddof=1) / words.sum()
+    assert p_value == pytest.approx(2 * scipy.stats.norm.sf(abs(delta) / standard_error), abs=0.03)
+
+
 def test_equal_seeds_give_equal_intervals_and_others_do_not():
     errors = random_errors(6, 50, 0.3)
     assert wer_interval(errors, seed=1) == wer_interval(errors, seed=1) != wer_interval(errors, seed=2)
@@ -250,7 +272,8 @@ def test_scores_by_hand(tmp_path):
     assert found.by_speaker["y"].wer == pytest.approx(2 / 3)
     assert found.by_language["da"].words == 5
     assert found.baseline is None
-    assert found.p_value is None
+    assert (found.p_value, found.p_mapsswe, found.mapsswe_z, found.mapsswe_segments) == (None,) * 4
+    assert found.detectable_delta_wer is None
 
 
 def test_the_recorded_normaliser_is_used_unless_another_is_asked_for():
@@ -266,6 +289,8 @@ def test_a_comparison_goes_by_id_not_by_order():
     assert found.delta_wer == pytest.approx(-0.25)
     assert found.baseline is not None
     assert found.baseline.wer == 0.5
+    assert (found.mapsswe_segments, found.mapsswe_z, found.p_mapsswe) == (1, None, None)  # one segment, no spread
+    assert found.detectable_delta_wer == pytest.approx(2.801585**2 / 4)  # four words are too few for any change
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import typer
 from paretone.cli import options as o
 
 if TYPE_CHECKING:
-    from paretone.results import Comparison
+    from paretone.results import Comparison, Result
 
 Language = Annotated[
     str | None, typer.Option(help="Code of the language, where the data does not tell, e.g. en, da, nl.")
@@ -67,6 +67,7 @@ def evaluate(
 
     Console(width=None if sys.stdout.isatty() else 140).print(terminal_table([result]))
     print(f"normaliser {result.normaliser}, {result.utterances} utterances, {result.words} words")
+    _show_verdicts(result)
 
 
 def score(
@@ -95,11 +96,36 @@ def _show_scores(scores: "Comparison") -> None:
         f"{scores.substitutions} substitutions, {scores.deletions} deletions, {scores.insertions} insertions "
         f"in {scores.words} words of {scores.utterances} utterances; normaliser {scores.normaliser}"
     )
-    if scores.baseline is not None and scores.delta_wer is not None and scores.delta_wer_ci95 is not None:
-        low, high = scores.delta_wer_ci95
+    _show_verdicts(scores)
+
+
+def _show_verdicts(found: "Comparison | Result") -> None:
+    from paretone.results.mapsswe import ENOUGH
+    from paretone.results.significance import ALPHA, POWER
+
+    if found.baseline is None or found.delta_wer is None or found.delta_wer_ci95 is None:
+        return
+    low, high = found.delta_wer_ci95
+    print(
+        f"against {found.baseline.wer:.2%}: {found.delta_wer * 100:+.2f} points "
+        f"[{low * 100:+.2f}, {high * 100:+.2f}], p = {found.p_value:.3g} (paired bootstrap)"
+    )
+    if found.p_mapsswe is None:
         print(
-            f"against {scores.baseline.wer:.2%}: {scores.delta_wer * 100:+.2f} points "
-            f"[{low * 100:+.2f}, {high * 100:+.2f}], p = {scores.p_value:.3g} (paired bootstrap)"
+            "matched pairs: no verdict, the number of errors differs by the same in each segment "
+            f"(MAPSSWE, {found.mapsswe_segments} in all)"
+        )
+    else:
+        few = f"; rough below {ENOUGH}" if (found.mapsswe_segments or 0) < ENOUGH else ""
+        print(
+            f"matched pairs: p = {found.p_mapsswe:.3g} (MAPSSWE, Z = {found.mapsswe_z:+.3f} "
+            f"over {found.mapsswe_segments} segments{few})"
+        )
+    if found.detectable_delta_wer is not None:
+        least = found.detectable_delta_wer * 100
+        print(
+            f"with this test set a change below {least:.2f} points cannot be seen reliably "
+            f"(power {POWER:g} at p < {ALPHA:g})"
         )
 
 

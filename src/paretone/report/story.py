@@ -39,12 +39,12 @@ def tell(study: Study) -> Story:
         reached = {name: found for name, row in reach.items() if (found := row[index])}
         if reached:
             best = min(reached, key=lambda name: reached[name].measures.parameters)
-            sentences = (_reach_sentence(reach, index, best), *_comparisons(judged))
+            sentences = (_reach_sentence(reach, index, best), *_comparisons(judged), *_blindness(judged))
             return Story(study, _headline(study, reached, best, index), sentences, reach, reached[best])
     cheapest = min((e for entries in judged.values() for e in entries), key=lambda e: _upper(e))
     headline = f"every compressed {study.name} may cost more than {fixed(100 * TOLERANCES[-1], 0)} points of WER"
     nearest = f"The nearest is {cheapest.label}: {point_range(cheapest.delta_ci)} points."
-    return Story(study, headline, (nearest, *_comparisons(judged)), reach, cheapest)
+    return Story(study, headline, (nearest, *_comparisons(judged), *_blindness(judged)), reach, cheapest)
 
 
 def smallest_within(entries: Sequence[Entry], tolerance: float) -> Entry | None:
@@ -127,6 +127,17 @@ def _reach_sentence(reach: dict[str, tuple[Entry | None, ...]], index: int, best
 
 def _size(entry: Entry | None) -> float:
     return float("inf") if entry is None else entry.measures.parameters
+
+
+def _blindness(judged: dict[str, list[Entry]]) -> list[str]:
+    """What the test set is too small for: below the smallest of these no comparison here could have shown a change."""
+    results = [entry.result for entries in judged.values() for entry in entries if entry.result]
+    least = sorted(r.detectable_delta_wer for r in results if r.detectable_delta_wer is not None)
+    if not least:
+        return []
+    low, high = fixed(100 * least[0]), fixed(100 * least[-1])
+    most = f", and none below {high} where a model differs most from its baseline" if high != low else ""
+    return [f"With this test set no change below {low} points of WER can be seen reliably{most}."]
 
 
 def _comparisons(judged: dict[str, list[Entry]]) -> list[str]:

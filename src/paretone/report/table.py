@@ -5,18 +5,21 @@ from typing import TYPE_CHECKING
 
 from paretone.report.study import Entry, studies
 from paretone.report.words import DASH, NBSP, fixed, percent, points, printable, scaled
-from paretone.results.schema import Result
+from paretone.results.schema import Result, Verdicts
+from paretone.results.significance import ALPHA
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 COLUMNS = ("model", "params", "share", "WER % (95 %)", "S/D/I", "ΔWER (95 %)")
+BOTH, ONE = "*", "?"
+CAPTION = f"{BOTH} p < {ALPHA} by paired bootstrap and MAPSSWE, {ONE} by one of the two"
 
 
 def terminal_table(results: Sequence[Result]) -> "Table":
     """A table of 80 columns with one line per measured model under the name of its source.
 
-    Intervals are 95 %; differences are in points against the baseline.
+    Intervals are 95 %; differences are in points against the baseline, marked where the tests find them significant.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -27,6 +30,8 @@ def terminal_table(results: Sequence[Result]) -> "Table":
         table.add_column(column, justify="right", no_wrap=True)
     name = table.columns[0]
     name.justify, name.no_wrap, name.min_width = "left", False, 15
+    if any(map(_mark, results)):
+        table.caption, table.caption_justify = CAPTION, "right"
     for study in studies(results):
         if study.original is None:
             table.add_row(Text(_tight(study.name), style="bold"))
@@ -40,7 +45,7 @@ def terminal_table(results: Sequence[Result]) -> "Table":
 def _cells(entry: Entry) -> tuple[str, ...]:
     measures, result = entry.measures, entry.result
     low, high = measures.wer_ci95
-    delta = points(result.delta_wer) if result and result.delta_wer is not None else ""
+    delta = points(result.delta_wer) + _mark(result) if result and result.delta_wer is not None else ""
     interval = " ({}..{})".format(*map(_coarse, entry.delta_ci)) if entry.delta_ci else ""
     return (
         scaled(measures.parameters),
@@ -49,6 +54,11 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         f"{measures.substitutions}/{measures.deletions}/{measures.insertions}",
         f"{delta}{interval}",
     )
+
+
+def _mark(verdicts: Verdicts) -> str:
+    """How many of the two tests call the difference significant; a test without a p-value does not."""
+    return ("", ONE, BOTH)[sum(p is not None and p < ALPHA for p in (verdicts.p_value, verdicts.p_mapsswe))]
 
 
 def _coarse(rate: float) -> str:

@@ -107,16 +107,28 @@ class Scores(Record):
     by_language: dict[str, GroupScores] = Field(default_factory=dict)
 
 
-class Comparison(Scores):
-    """Scores of transcripts, and how they differ from a baseline's; the three verdicts are null without one.
+class Verdicts(Record):
+    """How scores differ from a baseline's; all null without one, or in a file of an older version.
 
-    ``delta_wer`` is this WER minus the baseline's: positive means more errors.
+    ``delta_wer`` is this WER minus the baseline's: positive means more errors. Its interval and ``p_value`` are of the
+    paired bootstrap. ``p_mapsswe``, ``mapsswe_z`` (its sign as of ``delta_wer``) and ``mapsswe_segments`` are of NIST's
+    matched pairs test; the first two are null too where that has no statistic, see `results.mapsswe.MatchedPairs`.
+    ``detectable_delta_wer`` is what `results.significance.detectable_delta` finds, null for a single utterance.
     """
 
-    baseline: Scores | None = None
     delta_wer: float | None = None
     delta_wer_ci95: Interval | None = None
     p_value: float | None = None
+    p_mapsswe: float | None = None
+    mapsswe_z: float | None = None
+    mapsswe_segments: int | None = None
+    detectable_delta_wer: float | None = None
+
+
+class Comparison(Scores, Verdicts):
+    """Scores of transcripts, and how they differ from a baseline's."""
+
+    baseline: Scores | None = None
     word_changes: list[WordChange] = Field(default_factory=list)
 
 
@@ -138,11 +150,8 @@ class Measures(Scores):
     peak_rss_bytes: int
 
 
-class Result(Measures):
-    """One evaluation: what ran and what came out; ``baseline`` holds the same measures of the other model.
-
-    The verdict fields read as in `Comparison`.
-    """
+class Result(Measures, Verdicts):
+    """One evaluation: what ran and what came out; ``baseline`` holds the same measures of the other model."""
 
     format: Literal[1] = 1
     kind: Literal["evaluation"] = "evaluation"
@@ -153,9 +162,6 @@ class Result(Measures):
     machine: Machine
     data: DataInfo
     baseline: Measures | None = None
-    delta_wer: float | None = None
-    delta_wer_ci95: Interval | None = None
-    p_value: float | None = None
     word_changes: list[WordChange] = Field(default_factory=list)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from paretone.errors import UserError
 from paretone.results.counts import Edit, Errors, align, count_characters, count_edits
+from paretone.results.mapsswe import matched_pairs
 from paretone.results.normalise import AUTO, choose, normaliser, resolve
 from paretone.results.schema import Comparison, GroupScores, Scores
-from paretone.results.significance import paired_bootstrap, wer_interval
+from paretone.results.significance import detectable_delta, paired_bootstrap, wer_interval
 from paretone.results.transcripts import Transcript, read_transcripts
 from paretone.results.words import changed_words
 
@@ -58,13 +59,10 @@ def compare(
     if baseline is None:
         return Comparison(**_scores(ours, seed), word_changes=changed_words(ours.alignments, None))
     theirs = _mark(_in_order_of(transcripts, baseline), names)
-    verdict = paired_bootstrap(ours.errors, theirs.errors, seed=seed)
     return Comparison(
         **_scores(ours, seed),
+        **_verdicts(ours, theirs, seed),
         baseline=Scores(**_scores(theirs, seed)),
-        delta_wer=verdict.delta,
-        delta_wer_ci95=verdict.ci95,
-        p_value=verdict.p_value,
         word_changes=changed_words(ours.alignments, theirs.alignments),
     )
 
@@ -122,6 +120,21 @@ def _scores(marked: _Marked, seed: int) -> dict[str, Any]:
         "wer_ci95": wer_interval(marked.errors, seed=seed),
         "by_speaker": _by(marked, lambda t: t.speaker),
         "by_language": _by(marked, lambda t: t.language),
+    }
+
+
+def _verdicts(ours: _Marked, theirs: _Marked, seed: int) -> dict[str, Any]:
+    """The fields of `Verdicts`."""
+    resampled = paired_bootstrap(ours.errors, theirs.errors, seed=seed)
+    matched = matched_pairs(ours.references, ours.hypotheses, theirs.hypotheses)
+    return {
+        "delta_wer": resampled.delta,
+        "delta_wer_ci95": resampled.ci95,
+        "p_value": resampled.p_value,
+        "p_mapsswe": matched.p_value,
+        "mapsswe_z": matched.z,
+        "mapsswe_segments": matched.segments,
+        "detectable_delta_wer": detectable_delta(ours.errors, theirs.errors),
     }
 
 

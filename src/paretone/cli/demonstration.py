@@ -14,8 +14,12 @@ from paretone.errors import UserError
 from paretone.progress import track
 from paretone.report import read_results, terminal_table, write_report
 
-METHODS = ("magnitude", "cluster")
-SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+WAYS: dict[str, dict[str, str]] = {
+    "magnitude": {"method": "magnitude"},
+    "paper": {"preset": "paper"},
+    "best": {"preset": "best"},
+}
+SPARSITIES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8)
 DATA = "digits"
 
 
@@ -24,13 +28,13 @@ class Cell:
     """One model compressed one way."""
 
     model: str
-    method: str
+    way: str
     sparsity: float
 
     @property
     def name(self) -> str:
         """Folder of its checkpoint and of its result."""
-        return f"{self.model}-{self.method}-{self.sparsity:.0%}".removesuffix("%")
+        return f"{self.model}-{self.way}-{self.sparsity:.0%}".removesuffix("%")
 
 
 def run_demo(out: Path) -> None:
@@ -54,16 +58,22 @@ def run_demo(out: Path) -> None:
 
 def _cells() -> Iterator[Cell]:
     for model in embedded_models():
-        for method in METHODS:
+        for way in WAYS:
             for sparsity in SPARSITIES:
-                yield Cell(model, method, sparsity)
+                yield Cell(model, way, sparsity)
 
 
 def _run(cell: Cell, model: Path, result: Path) -> None:
     from paretone.evaluation import evaluate
 
     if not model.exists():
-        compress(cell.model, model, sparsity=cell.sparsity, method=cell.method)
+        compress(
+            cell.model,
+            model,
+            sparsity=cell.sparsity,
+            preset=WAYS[cell.way].get("preset"),
+            method=WAYS[cell.way].get("method"),
+        )
     if not result.exists():
         command = ["paretone", "evaluate", str(model), "--data", DATA, "--baseline", cell.model, "--out", str(result)]
         evaluate(model, DATA, baseline=cell.model, out=result, command=command)

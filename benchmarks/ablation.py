@@ -121,7 +121,7 @@ def tables(root: Path) -> Iterator[str]:
         yield from _head(original.parent, model, data)
         for title, ways, sparsities, tuned in (
             ("Methods", MAIN, SPARSITIES, False),
-            ("Ingredients of the closed form", INGREDIENTS, HARD, False),
+            ("Ingredients of the closed form", [*INGREDIENTS, "oracle"], HARD, False),
             ("After three epochs of fine-tuning", dict.fromkeys(TUNED), SPARSITIES, True),
         ):
             rows = [

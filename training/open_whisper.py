@@ -1,0 +1,214 @@
+"""The open-vocabulary Whisper: stock weights and processor, trained with two helps that are thrown away.
+
+A model of this kind hears nothing for thousands of steps if it only predicts the next token. So the encoder also spells
+the characters through a linear CTC head, and half of the cross-attention heads are pulled to where the next token is
+said.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from open_ctc import CHARACTERS, flat_start
+from open_drawing import Example, Timed
+from strings import RATE_HZ
+
+WINDOW_S = 8.0
+HOP = 320  # 20 ms: 25 positions a second after the stock stride of two
+FRAME = 2 * HOP
+VOCABULARY = 400
+PROMPT = ("<|startoftranscript|>", "<|notimestamps|>")
+LEAST_CTC = 0.3
+FLAT_START_STEPS, CTC_ALONE_STEPS, CTC_DECAY_STEPS, GUIDE_STEPS = 600, 250, 2000, 2000
+NEAR_EXACT_S, NEAR_S = 0.25, 0.7  # how far from the expected position the guided heads may look
+
+
+class WithSpelling(torch.nn.Module):
+    """A Whisper and the throw-away head that spells from its encoder: a blank, the word gap and CHARACTERS."""
+
+    def __init__(self, whisper: torch.nn.Module) -> None:
+        super().__init__()
+        self.whisper = whisper
+        self.spelling = torch.nn.Linear(whisper.config.d_model, 2 + len(CHARACTERS))
+
+
+class _Spelling:
+    """The tokenizer of the throw-away head."""
+
+    class _Ids(list):
+        @property
+        def input_ids(self) -> list[int]:
+            return list(self)
+
+    def __call__(self, text: str) -> "_Spelling._Ids":
+        return self._Ids(1 if c == " " else 2 + CHARACTERS.index(c) for c in text)
+
+
+def learn_tokenizer(texts: list[str]):
+    """A byte-level BPE of VOCABULARY pieces over ``texts`` and Whisper's special tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import WhisperTokenizer
+
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    learner.train_from_iterator(
+        [" " + text for text in texts], trainers.BpeTrainer(vocab_size=VOCABULARY, show_progress=False)
+    )
+    pieces = json.loads(learner.to_str())["model"]
+    tokenizer = WhisperTokenizer(
+        vocab=pieces["vocab"], merges=[tuple(m) for m in pieces["merges"]], pad_token="<|endoftext|>"
+    )
+    specials = ["<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>", "<|startofprev|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": [*specials, "<|nocaptions|>", "<|notimestamps|>"]})
+    return tokenizer
+
+
+def make(folder: Path, texts: list[str]) -> tuple[torch.nn.Module, object]:
+    """The model with random weights and its head, and its processor."""
+    from transformers import (
+        GenerationConfig,
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperProcessor,
+    )
+
+    tokenizer = learn_tokenizer(texts)
+    token = tokenizer.convert_tokens_to_ids
+    extractor = WhisperFeatureExtractor(
+        feature_size=80, chunk_length=int(WINDOW_S), sampling_rate=RATE_HZ, hop_length=HOP, n_fft=512
+    )
+    shared = {
+        "decoder_start_token_id": token("<|startoftranscript|>"),
+        "bos_token_id": token("<|endoftext|>"),
+        "eos_token_id": token("<|endoftext|>"),
+        "pad_token_id": token("<|endoftext|>"),
+    }
+    config = WhisperConfig(
+        vocab_size=len(tokenizer),
+        num_mel_bins=80,
+        d_model=256,
+        encoder_layers=6,
+        decoder_layers=4,
+        encoder_attention_heads=8,
+        decoder_attention_heads=8,
+        encoder_ffn_dim=1024,
+        decoder_ffn_dim=1024,
+        max_source_positions=int(WINDOW_S * RATE_HZ) // FRAME,
+        max_target_positions=96,
+        dropout=0.1,
+        apply_spec_augment=True,
+        mask_time_prob=0.05,
+        mask_time_length=8,
+        mask_feature_prob=0.06,
+        mask_feature_length=8,
+        begin_suppress_tokens=None,
+        suppress_tokens=None,
+        **shared,
+    )
+    whisper = WhisperForConditionalGeneration(config)
+    whisper.generation_config = GenerationConfig(
+        **shared,
+        max_length=96,
+        is_multilingual=False,
+        no_timestamps_token_id=token("<|notimestamps|>"),
+        return_timestamps=False,
+    )
+    tokenizer.set_prefix_tokens(predict_timestamps=False)
+    return WithSpelling(whisper), WhisperProcessor(extractor, tokenizer)
+
+
+def stock(model: WithSpelling) -> torch.nn.Module:
+    """What is saved: the Whisper without the head."""
+    return model.whisper
+
+
+def loss(model: WithSpelling, processor, examples: list[Example], step: int) -> torch.Tensor:
+    """Cross entropy of the answer plus the helps, whose weights fall with ``step``."""
+    waves = [e.wave for e in examples]
+    features = processor.feature_extractor(waves, sampling_rate=RATE_HZ, return_tensors="pt").input_features
+    whisper = model.whisper
+    hidden = whisper.model.encoder(whisper.model._mask_input_features(features)).last_hidden_state
+    ctc_weight = max(LEAST_CTC, 1 - step / CTC_DECAY_STEPS)
+    total = ctc_weight * _spelling_loss(model.spelling(hidden), examples, step)
+    if step < CTC_ALONE_STEPS:
+        return total
+    ids, timed = _targets(processor.tokenizer, examples)
+    labels = ids[:, 1:].clone()
+    labels[:, 0] = -100  # the prompt is given, not learned
+    decoder_input_ids = ids[:, :-1].masked_fill(ids[:, :-1] == -100, processor.tokenizer.pad_token_id)
+    guide_weight = max(0.0, 1 - step / GUIDE_STEPS)
+    whisper.model.decoder.set_attn_implementation("eager" if guide_weight else "sdpa")
+    output = whisper(encoder_outputs=(hidden,), decoder_input_ids=decoder_input_ids, output_attentions=guide_weight > 0)
+    total = total + torch.nn.functional.cross_entropy(
+        output.logits.transpose(1, 2), labels, label_smoothing=0.05 if model.training else 0.0
+    )
+    return total + guide_weight * _guide(output.cross_attentions, timed) if guide_weight else total
+
+
+def _spelling_loss(logits: torch.Tensor, examples: list[Example], step: int) -> torch.Tensor:
+    spell = _Spelling()
+    lines = [spell(e.text) for e in examples]
+    frames = torch.tensor([min(logits.shape[1], len(e.wave) // FRAME + 1) for e in examples])
+    ctc = torch.nn.functional.ctc_loss(
+        logits.log_softmax(-1).transpose(0, 1),
+        torch.tensor([i for line in lines for i in line]),
+        frames,
+        torch.tensor([len(line) for line in lines]),
+        zero_infinity=True,
+    )
+    weight = max(0.0, 1 - step / FLAT_START_STEPS)
+    return ctc + weight * flat_start(logits, examples, spell) if weight else ctc
+
+
+def _targets(tokenizer, examples: list[Example]) -> tuple[torch.Tensor, list[list[tuple[float, float]]]]:
+    """Prompt, answer and end (batch, tokens), and for each token of each answer (where it is said, how near) in s."""
+    prompt = [tokenizer.convert_tokens_to_ids(t) for t in PROMPT]
+    lines, timed = [], []
+    for example in examples:
+        line, times = [], []
+        for part in example.parts:
+            pieces = tokenizer(" " + part.text, add_special_tokens=False).input_ids
+            line += pieces
+            times += _times(tokenizer, pieces, part)
+        lines.append([*prompt, *line, tokenizer.eos_token_id])
+        timed.append(times)
+    ids = torch.full((len(lines), max(map(len, lines))), -100)
+    for row, line in zip(ids, lines, strict=True):
+        row[: len(line)] = torch.tensor(line)
+    return ids, timed
+
+
+def _times(tokenizer, pieces: list[int], part: Timed) -> list[tuple[float, float]]:
+    ends = np.cumsum([len(piece) for piece in tokenizer.convert_ids_to_tokens(pieces)]) - 1  # minus the space before
+    middles = ends - np.diff(ends, prepend=0) / 2
+    near = NEAR_EXACT_S if part.exact else NEAR_S
+    return [(s / RATE_HZ, near) for s in np.interp(middles, part.characters, part.samples)]
+
+
+def _guide(cross_attentions, timed: list[list[tuple[float, float]]]) -> torch.Tensor:
+    """Minus the log of what half of the heads give to the surroundings of the next token.
+
+    Source: the guided attention of arXiv 1710.08969, with word times in place of a diagonal where they are known.
+    """
+    attention = torch.stack([a[:, : a.shape[1] // 2] for a in cross_attentions])  # layer, item, head, token, frame
+    frames = (torch.arange(attention.shape[-1]) + 0.5) * FRAME / RATE_HZ
+    centre = torch.zeros(len(timed), attention.shape[3])
+    near = torch.zeros_like(centre)
+    for item, times in enumerate(timed):
+        place = slice(1, 1 + len(times))  # token 1 is <|notimestamps|>, from which the first piece is predicted
+        centre[item, place], near[item, place] = torch.tensor(times, dtype=torch.float32).T
+    inside = (frames - centre[..., None]).abs() <= near[..., None]
+    given = (attention * inside[None, :, None]).sum(-1).clamp(1e-6, 1)
+    known = (near > 0)[None, :, None].expand_as(given)
+    return -given[known].log().mean()
+
+
+@torch.no_grad()
+def transcribe(model: WithSpelling, processor, waves: list[np.ndarray]) -> list[str]:
+    """Greedy decoding."""
+    features = processor.feature_extractor(waves, sampling_rate=RATE_HZ, return_tensors="pt").input_features
+    ids = model.whisper.generate(features)
+    return [text.strip() for text in processor.tokenizer.batch_decode(ids, skip_special_tokens=True)]

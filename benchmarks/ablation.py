@@ -152,8 +152,8 @@ def _head(original: Path, model: str, data: str) -> Iterator[str]:
     base = read_result(original)
     low, high = base.wer_ci95
     yield (
-        f"\n## {model} on {data}\n\nUncompressed {base.wer:.1%} WER [{100 * low:.1f}, {100 * high:.1f}], {base.cer:.1%} CER, "
-        f"{base.parameters:,} parameters, {base.words:,} words in {base.utterances} utterances."
+        f"\n## {model} on {data}\n\nUncompressed {base.wer:.1%} WER [{100 * low:.1f}, {100 * high:.1f}], "
+        f"{base.cer:.1%} CER, {base.parameters:,} parameters, {base.words:,} words in {base.utterances} utterances."
     )
 
 

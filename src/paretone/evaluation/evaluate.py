@@ -10,11 +10,12 @@ from typing import Any
 
 from paretone.checkpoint import Checkpoint, locate, open_checkpoint
 from paretone.data import Data, open_data
-from paretone.evaluation.decode import BATCH_S, decode, recogniser
+from paretone.evaluation.decode import BATCH_S, decode
 from paretone.evaluation.measure import count_macs, count_parameters, machine, reference_input
 from paretone.folders import check_new_folder, new_folder
 from paretone.memory import peak_rss_bytes, reset_peak_rss
 from paretone.model import load
+from paretone.model.hearing import recogniser
 from paretone.results import Result, Transcript, choose, score, write_result, write_transcripts
 from paretone.results.normalise import AUTO
 from paretone.results.schema import (

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from paretone.checkpoint import Checkpoint, locate, open_checkpoint
-from paretone.errors import UserError
 from paretone.families import architecture_of
 from paretone.folders import check_apart, check_new_folder, new_folder
 from paretone.memory import peak_rss_bytes

@@ -311,6 +311,7 @@ def test_a_common_voice_folder(tmp_path):
     assert (only.name, only.text, only.language, only.speaker) == ("clips/cv_1.mp3", 'Han sagde "ja', "da", "c0ffee")
     assert only.duration_s == pytest.approx(1.0, abs=0.1)
     assert open_data(tmp_path / "dev.tsv").utterances[0].text == "Blåbær"
+    assert open_data(tmp_path, split="dev").utterances[0].text == "Blåbær"
     (tmp_path / "dev.tsv").write_text(header + "beef\tcv_2.mp3\n")
     with pytest.raises(UserError, match=r"dev\.tsv, line 2: 2 columns where the first line has 5"):
         open_data(tmp_path / "dev.tsv")

@@ -1,5 +1,6 @@
 """Decoding, measuring and the way from a model and data to a result, with tiny random models."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,18 @@ import soundfile
 import tiny
 import torch
 
-from paretone.data import RATE_HZ, Utterance, read_audio, segment
+from paretone.data import (
+    AUDIO_KEY,
+    RATE_HZ,
+    Utterance,
+    audio_digests,
+    open_data,
+    read_audio,
+    read_making,
+    seen_utterances,
+    segment,
+    write_making,
+)
 from paretone.errors import UserError
 from paretone.evaluation import count_macs, count_parameters, decode, evaluate, recogniser, transcribe
 from paretone.evaluation import evaluate as evaluate_function
@@ -354,6 +366,33 @@ def test_bad_recordings_are_counted_in_the_result(models, corpus, tmp_path):
     found = evaluate(models["other"], tmp_path, skip_bad=True)
     assert found.utterances == found.data.utterances == 1
     assert [(each.audio, each.reason) for each in found.data.skipped] == [("mute.wav", "silent, every sample is zero")]
+
+
+def test_a_model_is_not_measured_unawares_on_recordings_that_it_was_calibrated_on(models, corpus, tmp_path):
+    model = tiny.save_tiny(tmp_path / "model", "hubert")
+    digests = audio_digests(open_data(corpus).utterances)
+    (model / "calibration.json").write_text(json.dumps({AUDIO_KEY: digests[:2]}))
+    for given, baseline in ((model, None), (models["other"], model)):
+        with pytest.raises(UserError, match=r"model was calibrated on 2 of the 6 recordings .*--allow-seen"):
+            evaluate(given, corpus, baseline=baseline)
+    found = evaluate(model, corpus, baseline=models["other"], allow_seen=True)
+    assert found.baseline is not None
+    assert (found.model.seen, found.baseline.model.seen) == (2, 0)
+    (model / "calibration.json").write_text('{"somebody": "else"}')
+    assert evaluate(model, corpus, limit=1).model.seen == 0
+    (model / "calibration.json").write_text("{")
+    with pytest.raises(UserError, match=r"calibration\.json can't be read"):
+        evaluate(model, corpus)
+
+
+def test_a_list_of_recordings_is_read_as_it_was_written(corpus, tmp_path):
+    data = open_data(corpus)
+    write_making(tmp_path / "calibration.json", {"clips": 6}, audio_digests(data.utterances))
+    found = read_making(tmp_path, "calibration.json")
+    assert found["clips"] == 6
+    first = hashlib.sha256((corpus.parent / "0.flac").read_bytes()).hexdigest()[:16]
+    assert first in found[AUDIO_KEY]
+    assert seen_utterances(tmp_path, data) == {"calibration.json": [u.id for u in data.utterances]}
 
 
 def test_a_full_folder_is_refused_before_any_work(models, corpus, tmp_path):

@@ -72,6 +72,11 @@ class Checkpoint:
             total = hashlib.sha256("".join(parts).encode())
         return f"sha256:{total.hexdigest()}"
 
+    def plan_digest(self) -> str | None:
+        """``sha256:...`` of plan.json, where the model was compressed: tells which of two plans made it."""
+        plan = self.folder / "plan.json"
+        return f"sha256:{_file_digest(plan)}" if plan.exists() else None
+
 
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Reads config and headers and checks that every promised shard is there and whole.

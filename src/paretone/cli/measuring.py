@@ -13,9 +13,6 @@ from paretone.cli import options as o
 if TYPE_CHECKING:
     from paretone.results import Comparison, Result
 
-Language = Annotated[
-    str | None, typer.Option(help="Code of the language, where the data does not tell, e.g. en, da, nl.")
-]
 Normaliser = Annotated[
     str, typer.Option(help="auto, or by name: whisper-english, digits, basic. auto goes by language.")
 ]
@@ -29,14 +26,15 @@ def evaluate(
     baseline: Annotated[str | None, typer.Option(help="Model to compare with, measured in the same run.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many utterances, from the start.", min=1)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and the transcripts.")] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Skip and name bad recordings and empty references.")
-    ] = False,
-    language: Language = None,
+    skip_bad: o.SkipBad = False,
+    language: o.Language = None,
     normaliser: Normaliser = "auto",
     revision: o.Revision = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.", min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older result in --out.")] = False,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Measure on recordings that a model was fine-tuned or calibrated on.")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
     """Measure words wrong, parameters, bytes and speed; with a baseline also whether the difference is real."""
@@ -54,8 +52,10 @@ def evaluate(
         normaliser=normaliser,
         revision=revision,
         seed=seed,
+        allow_seen=allow_seen,
         command=["paretone", *sys.argv[1:]],
     )
+    _warn_of_seen(result)
     for skipped in result.data.skipped:
         print(f"skipped: {skipped.audio}: {skipped.reason}", file=sys.stderr)
     if as_json:
@@ -68,6 +68,16 @@ def evaluate(
     Console(width=None if sys.stdout.isatty() else 140).print(terminal_table([result]))
     print(f"normaliser {result.normaliser}, {result.utterances} utterances, {result.words} words")
     _show_verdicts(result)
+
+
+def _warn_of_seen(result: "Result") -> None:
+    for measures in filter(None, (result, result.baseline)):
+        if measures.model.seen:
+            print(
+                f"note: {measures.model.name} was made with {measures.model.seen} of these {result.utterances} "
+                "recordings; its errors here say little about others",
+                file=sys.stderr,
+            )
 
 
 def score(
@@ -132,7 +142,7 @@ def _show_verdicts(found: "Comparison | Result") -> None:
 def transcribe(
     model: o.Model,
     audio: Annotated[list[Path], typer.Argument(help="Audio files of any rate and length.")],
-    language: Language = None,
+    language: o.Language = None,
     revision: o.Revision = None,
     as_json: o.Json = False,
 ) -> None:

@@ -39,5 +39,9 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, e.g. outgoing=mean; repeatable."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Of all chance; 0 by default.", min=0)]
+Language = Annotated[
+    str | None, typer.Option(help="Code of the language, where the data does not tell, e.g. en, da, nl.")
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip and name bad recordings and empty references.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if this command wrote it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]

@@ -10,7 +10,6 @@ from paretone.data.records import Entry
 from paretone.errors import UserError, did_you_mean
 
 MANIFEST_FILE = "manifest.jsonl"
-COMMON_VOICE_SPLIT = "test.tsv"
 _AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 
 
@@ -103,20 +102,20 @@ def read_common_voice(table: Path) -> Iterator[Entry]:
         )
 
 
-def find_corpus(folder: Path) -> Iterator[Entry]:
-    """The entries of a folder, whichever kind of corpus it holds."""
+def find_corpus(folder: Path, split: str = "test") -> Iterator[Entry]:
+    """The entries of a folder, whichever kind of corpus it holds; of Common Voice the table of ``split``."""
     if (folder / MANIFEST_FILE).exists():
         return read_manifest(folder / MANIFEST_FILE)
     tables = sorted(table.name for table in folder.glob("*.tsv"))
-    if COMMON_VOICE_SPLIT in tables:
-        return read_common_voice(folder / COMMON_VOICE_SPLIT)
+    if f"{split}.tsv" in tables:
+        return read_common_voice(folder / f"{split}.tsv")
     if tables:
-        raise UserError(f"{folder} holds no {COMMON_VOICE_SPLIT}; give one of its tables as data: {', '.join(tables)}")
+        raise UserError(f"{folder} holds no {split}.tsv; give one of its tables as data: {', '.join(tables)}")
     if next(folder.rglob("*.trans.txt"), None):
         return read_librispeech(folder)
     raise UserError(
         f"{folder} holds no data: neither {MANIFEST_FILE}, nor a LibriSpeech *.trans.txt, nor Common Voice's "
-        f"{COMMON_VOICE_SPLIT} with clips/; give a JSONL manifest or one of these folders"
+        f"{split}.tsv with clips/; give a JSONL manifest or one of these folders"
     )
 
 

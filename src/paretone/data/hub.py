@@ -10,15 +10,17 @@ from paretone.data.records import Entry
 from paretone.errors import UserError
 
 HUB_NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]*))?(:(?P<split>[\w.+-]+))?")
-DEFAULT_SPLIT = "test"
 _TEXT_COLUMNS = ("text", "sentence", "transcription", "transcript", "normalized_text")
 _LANGUAGE_COLUMNS = ("language", "locale")
 _SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
 _ID_COLUMNS = ("id", "path", "file")
 
 
-def read_hub(name: str) -> Iterator[Entry]:
-    """Entries of ``organisation/name[:config[:split]]``, downloaded as they are read; the split is "test" by default.
+def read_hub(name: str, split: str = "test") -> Iterator[Entry]:
+    """Entries of ``organisation/name[:config[:split]]``, downloaded as they are read.
+
+    Args:
+        split: where ``name`` does not say it.
 
     Raises:
         UserError: if ``datasets`` is missing, the hub cannot be reached, or the data set has no audio and text.
@@ -30,7 +32,7 @@ def read_hub(name: str) -> Iterator[Entry]:
         import datasets
     except ImportError as error:
         raise UserError(f"{name}: reading the hub needs the package datasets; pip install 'paretone[hub]'") from error
-    split = match["split"] or DEFAULT_SPLIT
+    split = match["split"] or ("validation" if split == "dev" else split)  # the hub's own word
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # one line says it, not one per retry
     try:
         streamed = datasets.load_dataset(match["id"], match["config"] or None, split=split, streaming=True)

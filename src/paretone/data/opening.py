@@ -14,17 +14,23 @@ from paretone.progress import track
 
 
 def open_data(
-    data: str | Path, *, limit: int | None = None, skip_bad: bool = False, language: str | None = None
+    data: str | Path,
+    *,
+    limit: int | None = None,
+    skip_bad: bool = False,
+    language: str | None = None,
+    split: str = "test",
 ) -> Data:
     """List utterances and check that every recording can be read to its end.
 
     Args:
-        data: a JSONL manifest or a folder with manifest.jsonl; a LibriSpeech folder; a Common Voice folder (its
-            test.tsv) or one of its tables; an embedded set such as "digits"; or a Hugging Face id,
-            ``organisation/name[:config[:split]]``, split "test" by default.
+        data: a JSONL manifest or a folder with manifest.jsonl; a LibriSpeech folder; a Common Voice folder or
+            one of its tables; an embedded set such as "digits"; or a Hugging Face id,
+            ``organisation/name[:config[:split]]``.
         limit: at most so many utterances, from the start.
         skip_bad: leave out recordings that cannot be read and empty references, and list them in ``skipped``.
         language: for utterances whose language the data does not tell.
+        split: which one of a Common Voice folder or a hub id that names none.
 
     Raises:
         UserError: if there is no such data, a line is malformed, an id comes twice, or, without ``skip_bad``, a
@@ -34,7 +40,7 @@ def open_data(
         raise UserError(f"limit is {limit}; it must be 1 or more")
     utterances: list[Utterance] = []
     skipped: list[SkippedAudio] = []
-    for entry in track(_distinct(islice(_entries(str(data)), limit)), "checking audio", total=limit):
+    for entry in track(_distinct(islice(_entries(str(data), split), limit)), "checking audio", total=limit):
         try:
             utterances.append(_check(entry, language))
         except BadUtteranceError as error:
@@ -48,17 +54,17 @@ def open_data(
     return Data(_name_of(str(data)), str(data), digest_of(found), found, tuple(skipped), _attribution(data))
 
 
-def _entries(data: str) -> Iterator[Entry]:
+def _entries(data: str, split: str) -> Iterator[Entry]:
     path = Path(data)
     if path.is_dir():
-        return find_corpus(path)
+        return find_corpus(path, split)
     if path.exists():
         return read_common_voice(path) if path.suffix == ".tsv" else read_manifest(path)
     embedded = _embedded(data)
     if embedded is not None:
         return read_manifest(embedded)
     if HUB_NAME.fullmatch(data) and path.suffix not in (".jsonl", ".json", ".tsv", ".txt"):
-        return read_hub(data)
+        return read_hub(data, split)
     raise UserError(f"{data}: no such data; give a JSONL manifest, a LibriSpeech or Common Voice folder, or a hub id")
 
 

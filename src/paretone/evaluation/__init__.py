@@ -1,9 +1,10 @@
 """Evaluation: what a model hears, what it costs, and how it compares."""
 
-from paretone.evaluation.decode import Decoded, Recogniser, decode, recogniser
-from paretone.evaluation.evaluate import evaluate
+from paretone.evaluation.decode import Decoded, decode
+from paretone.evaluation.evaluate import evaluate, word_error_rate
 from paretone.evaluation.measure import count_macs, count_parameters
 from paretone.evaluation.transcribe import Transcription, transcribe
+from paretone.model.hearing import Recogniser, recogniser
 
 __all__ = [
     "Decoded",
@@ -15,4 +16,5 @@ __all__ = [
     "evaluate",
     "recogniser",
     "transcribe",
+    "word_error_rate",
 ]

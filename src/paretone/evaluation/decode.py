@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import re
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,38 +14,10 @@ import torch
 
 from paretone.data import RATE_HZ, Utterance, read_audio, segment
 from paretone.errors import UserError
+from paretone.model.hearing import Recogniser
 from paretone.progress import track
 
-CTC_WINDOW_S = 30.0
 BATCH_S = 60.0
-
-
-@dataclass(frozen=True)
-class Recogniser:
-    """A loaded model with what its decoding needs; ``window_s`` is the longest audio that it hears in one piece."""
-
-    name: str
-    model: Any
-    processor: Any
-    window_s: float
-
-    @property
-    def is_whisper(self) -> bool:
-        """Whether it generates text; otherwise it is CTC."""
-        return bool(self.model.config.model_type == "whisper")
-
-    @property
-    def is_multilingual(self) -> bool:
-        """Whether it is told, or finds out, which language is spoken."""
-        settings = getattr(self.model, "generation_config", None)
-        given = getattr(settings, "is_multilingual", None)
-        return bool(getattr(settings, "lang_to_id", None)) if given is None else bool(given)
-
-    @property
-    def needs_equal_lengths(self) -> bool:
-        """Whether padding would change what it hears: group norm runs over it, or no mask was known in training."""
-        masks = getattr(self.processor.feature_extractor, "return_attention_mask", True)
-        return self.model.config.feat_extract_norm == "group" or not masks
 
 
 @dataclass(frozen=True)
@@ -55,25 +26,6 @@ class Decoded:
 
     texts: list[str]
     seconds: float
-
-
-def recogniser(name: str, model: Any, processor: Any) -> Recogniser:
-    """Make a loaded model ready to decode.
-
-    Raises:
-        UserError: if it has no recognition head or no tokenizer.
-    """
-    whisper = model.config.model_type == "whisper"
-    if not (hasattr(model, "proj_out") if whisper else hasattr(model, "lm_head")):
-        needed = "WhisperForConditionalGeneration" if whisper else "a …ForCTC class"
-        raise UserError(f"{name}: {type(model).__name__} writes no text; evaluate {needed}")
-    if getattr(processor, "tokenizer", None) is None:
-        raise UserError(f"{name}: no tokenizer files, so its output can't be read; copy them from the source model")
-    rate_hz = processor.feature_extractor.sampling_rate
-    if rate_hz != RATE_HZ:
-        raise UserError(f"{name}: hears audio at {rate_hz} Hz; only {RATE_HZ} Hz is supported")
-    window_s = float(processor.feature_extractor.chunk_length) if whisper else CTC_WINDOW_S
-    return Recogniser(name, model.eval(), processor, window_s)
 
 
 def decode(recogniser: Recogniser, utterances: Sequence[Utterance], *, batch_s: float = BATCH_S) -> Decoded:
@@ -161,14 +113,10 @@ def _spell(tokenizer: Any, labels: Sequence[int]) -> str:
 
 def _ctc_batches(recogniser: Recogniser, lengths: Sequence[int]) -> list[list[int]]:
     """What may share a batch; audio too short for a single frame is left out."""
-    audible = [i for i, length in enumerate(lengths) if _frames(recogniser, length) > 0]
+    audible = [i for i, length in enumerate(lengths) if recogniser.frames(length) > 0]
     if not recogniser.needs_equal_lengths:
         return [audible] if audible else []
     return [[i for i in audible if lengths[i] == length] for length in dict.fromkeys(lengths[i] for i in audible)]
-
-
-def _frames(recogniser: Recogniser, samples: int) -> int:
-    return int(recogniser.model._get_feat_extract_output_lengths(torch.tensor(samples)))
 
 
 def _labels(recogniser: Recogniser, values: Sequence[np.ndarray]) -> list[list[int]]:
@@ -181,7 +129,7 @@ def _labels(recogniser: Recogniser, values: Sequence[np.ndarray]) -> list[list[i
     masks = {} if recogniser.needs_equal_lengths else {"attention_mask": mask.to(model.device)}
     with _quiet():
         labels = model(padded.to(model.device, model.dtype), **masks).logits.argmax(dim=-1).tolist()
-    return [row[: _frames(recogniser, len(value))] for row, value in zip(labels, values, strict=True)]
+    return [row[: recogniser.frames(len(value))] for row, value in zip(labels, values, strict=True)]
 
 
 def _generate(recogniser: Recogniser, waves: Sequence[np.ndarray], language: str | None) -> list[str]:
@@ -190,7 +138,7 @@ def _generate(recogniser: Recogniser, waves: Sequence[np.ndarray], language: str
     features = [extractor(wave, sampling_rate=RATE_HZ, return_tensors="pt").input_features for wave in waves]
     spoken: dict[str, Any] = {}
     if recogniser.is_multilingual:
-        spoken = {"task": "transcribe", "language": _whisper_language(recogniser, language)}
+        spoken = {"task": "transcribe", "language": recogniser.language_code(language)}
     windows = torch.cat(features).to(model.device, model.dtype)
     mask = torch.ones(len(windows), windows.shape[-1], dtype=torch.long, device=model.device)
     with _quiet():
@@ -217,15 +165,3 @@ def _greedy(recogniser: Recogniser) -> Any:
     settings.num_beams, settings.do_sample, settings.return_timestamps = 1, False, False
     settings.max_new_tokens, settings.max_length = None, recogniser.model.config.max_target_positions
     return settings
-
-
-def _whisper_language(recogniser: Recogniser, language: str | None) -> str | None:
-    """Whisper's code for a language tag such as "sv-SE"; None leaves it to the model to find out."""
-    if language is None:
-        return None
-    code = re.split(r"[-_]", language.lower())[0]
-    known = recogniser.model.generation_config.lang_to_id
-    if f"<|{code}|>" not in known:
-        codes = " ".join(sorted(token.strip("<|>") for token in known))
-        raise UserError(f"{recogniser.name}: does not know the language {language!r}; it knows {codes}")
-    return code

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from paretone.checkpoint import Checkpoint, locate, open_checkpoint
-from paretone.data import Data, open_data
-from paretone.evaluation.decode import BATCH_S, decode, recogniser
+from paretone.data import TRAINING_FILE, Data, open_data, read_making, refuse_seen, seen_utterances
+from paretone.evaluation.decode import BATCH_S, decode
 from paretone.evaluation.measure import count_macs, count_parameters, machine, reference_input
 from paretone.folders import check_new_folder, new_folder
 from paretone.memory import peak_rss_bytes, reset_peak_rss
 from paretone.model import load
-from paretone.results import Result, Transcript, choose, score, write_result, write_transcripts
+from paretone.model.hearing import recogniser
+from paretone.results import Result, Transcript, choose, compare, score, write_result, write_transcripts
 from paretone.results.normalise import AUTO
 from paretone.results.schema import (
     BASELINE_TRANSCRIPTS_FILE,
@@ -45,6 +46,7 @@ def evaluate(
     normaliser: str = AUTO,
     revision: str | None = None,
     device: str = "cpu",
+    allow_seen: bool = False,
     command: Sequence[str] = (),
 ) -> Result:
     """Recognise ``data`` with ``model`` and count errors, parameters, bytes, multiplications and seconds.
@@ -62,17 +64,23 @@ def evaluate(
         normaliser: "auto", "whisper-english", "digits" or "basic"; see `paretone.results.choose`.
         revision: of ``model``, where it is a hub id.
         device: on "cpu" the arithmetic is float32, elsewhere it has the checkpoint's own type.
+        allow_seen: whether recordings that a model was fine-tuned or calibrated on may be measured; the result
+            counts them.
         command: what was typed, for the record.
 
     Raises:
-        UserError: if the model, the data or ``out`` can't be used.
+        UserError: if the model, the data or ``out`` can't be used, or, without ``allow_seen``, a model was fine-tuned
+            or calibrated on recordings of ``data``.
     """
     if out is not None:
         check_new_folder(Path(out), overwrite=overwrite, ours=(RESULT_FILE,))
     given = [(model, revision)] if baseline is None else [(baseline, None), (model, revision)]
     checkpoints = [open_checkpoint(locate(name, wanted)) for name, wanted in given]
     found = open_data(data, limit=limit, skip_bad=skip_bad, language=language)
-    names = choose(normaliser, [u.text for u in found.utterances], [u.language for u in found.utterances])
+    if not allow_seen:
+        for (name, _), checkpoint in zip(given, checkpoints, strict=True):
+            refuse_seen(str(name), checkpoint.folder, found)
+    names = _normalisers(found, normaliser)
     runs = [
         _run(str(name), wanted, checkpoint, found, batch_s=batch_s, device=device)
         for (name, wanted), checkpoint in zip(given, checkpoints, strict=True)
@@ -84,11 +92,22 @@ def evaluate(
     return result
 
 
+def word_error_rate(model: Any, processor: Any, found: Data, *, name: str, normaliser: str = AUTO) -> float:
+    """The ``wer`` that `evaluate` would report for a loaded model: the same decoding, normalisers and counts."""
+    decoded = decode(recogniser(name, model, processor), found.utterances)
+    heard = list(_transcripts(found, _normalisers(found, normaliser), decoded.texts))
+    return compare(heard).wer
+
+
+def _normalisers(found: Data, normaliser: str) -> list[str]:
+    return choose(normaliser, [u.text for u in found.utterances], [u.language for u in found.utterances])
+
+
 def _run(
     name: str, revision: str | None, checkpoint: Checkpoint, found: Data, *, batch_s: float, device: str
 ) -> tuple[list[str], dict[str, Any]]:
     """The texts that one model hears, and the fields of `Measures` beside the scores."""
-    info = _model_info(name, revision, checkpoint)
+    info = _model_info(name, revision, checkpoint, found)
     reset_peak_rss()
     model, processor = load(checkpoint.folder, device=device, dtype="float32" if device == "cpu" else None)
     ready = recogniser(info.name, model, processor)
@@ -114,8 +133,9 @@ def _run(
     }
 
 
-def _model_info(name: str, revision: str | None, checkpoint: Checkpoint) -> ModelInfo:
+def _model_info(name: str, revision: str | None, checkpoint: Checkpoint, found: Data) -> ModelInfo:
     plan = checkpoint.folder / "plan.json"
+    seen = seen_utterances(checkpoint.folder, found)
     return ModelInfo(
         name=Path(name).resolve().name if Path(name).is_dir() else name,
         path=name,
@@ -124,7 +144,18 @@ def _model_info(name: str, revision: str | None, checkpoint: Checkpoint) -> Mode
         family=str(checkpoint.config["model_type"]),
         architecture=str((checkpoint.config.get("architectures") or [""])[0]),
         plan=json.loads(plan.read_text(encoding="utf-8")) if plan.exists() else None,
+        training=_training(checkpoint),
+        seen=len({each for ids in seen.values() for each in ids}),
     )
+
+
+def _training(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    record = read_making(checkpoint.folder, TRAINING_FILE)
+    if not record:
+        return None
+    plan = checkpoint.plan_digest()
+    told = {name: record.get(name) for name in ("data", "settings", "updates", "dev_wer")}
+    return told | {"after_plan": plan is not None and record["model"].get("plan_digest") == plan}
 
 
 def _data_info(found: Data) -> DataInfo:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from paretone.data import Utterance, measure_audio
 from paretone.errors import UserError
-from paretone.evaluation.decode import BATCH_S, decode, recogniser
+from paretone.evaluation.decode import BATCH_S, decode
 from paretone.model import load
+from paretone.model.hearing import recogniser
 
 
 @dataclass(frozen=True)

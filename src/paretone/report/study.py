@@ -12,6 +12,7 @@ from paretone.results.schema import DataInfo, Measures, ModelInfo, Result
 
 ORIGINAL = "original"
 NO_PLAN = "no plan"
+FINE_TUNING = "fine-tuning"
 
 
 class _View(BaseModel):
@@ -73,10 +74,12 @@ class Entry:
 
     @property
     def method(self) -> str:
-        """The methods of the plan's steps, ``original``, or ``no plan``."""
+        """The methods of the plan's steps, and fine-tuning where it came after them; ``original``, or ``no plan``."""
         if self.plan is None:
             return ORIGINAL if self.is_original else NO_PLAN
-        return " + ".join(dict.fromkeys(printable(step.method) for step in self.plan.steps)) or NO_PLAN
+        steps = " + ".join(dict.fromkeys(printable(step.method) for step in self.plan.steps)) or NO_PLAN
+        training = self.measures.model.training
+        return f"{steps} + {FINE_TUNING}" if training is not None and training.get("after_plan") else steps
 
     @property
     def settings(self) -> dict[str, str]:

@@ -34,7 +34,12 @@ class Machine(Record):
 
 
 class ModelInfo(Record):
-    """Which model ran; ``plan`` is the content of its plan.json where it was compressed."""
+    """Which model ran.
+
+    ``plan`` is the content of its plan.json where it was compressed. ``training`` says how it was fine-tuned last
+    (data, settings, updates), and in ``after_plan`` whether that was after the compression. ``seen`` is how many of the
+    recordings it was fine-tuned or calibrated on.
+    """
 
     name: str
     path: str
@@ -43,6 +48,8 @@ class ModelInfo(Record):
     family: str
     architecture: str
     plan: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+    seen: int = 0
 
 
 class Skipped(Record):

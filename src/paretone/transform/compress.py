@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from paretone.checkpoint import Checkpoint, locate, open_checkpoint
-from paretone.errors import UserError
 from paretone.families import architecture_of
-from paretone.folders import check_new_folder, new_folder
+from paretone.folders import check_apart, check_new_folder, new_folder
 from paretone.memory import peak_rss_bytes
 from paretone.model import REMOTE_CODE
 from paretone.plan import Analyses, Plan, Recipe, plan_of, resolve
@@ -79,7 +78,7 @@ def compress(
     """
     started, out = time.monotonic(), Path(out)
     folder = locate(model, revision)
-    _check_apart(folder, out)
+    check_apart(folder, out)
     check_new_folder(out, overwrite=overwrite, ours=OURS)
     checkpoint = open_checkpoint(folder)
     analyses: Analyses = {}
@@ -109,14 +108,6 @@ def _notices(plan: Plan) -> list[str]:
         and len(layers.keep) == layers.depth
         and step.settings.get("stack", "all") in layers.name + " all"
     ]
-
-
-def _check_apart(folder: Path, out: Path) -> None:
-    source, target = folder.resolve(), out.resolve()
-    if source == target or source in target.parents or target in source.parents:
-        raise UserError(
-            f"OUT {out} and the model {folder} lie in one another; inputs are never changed, give another OUT"
-        )
 
 
 def _write_all(

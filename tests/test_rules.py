@@ -14,7 +14,7 @@ ROWS = [
     {"cli"},
     {"api"},
     {"report"},
-    {"transform", "evaluation"},
+    {"transform", "train", "evaluation"},
     {"plan", "model"},
     {"checkpoint", "families", "methods", "data", "results"},
     {"groups"},
@@ -34,7 +34,7 @@ HOMES = {
     "safetensors": {"checkpoint"},
     "scipy": {"methods"},
     "wrapt": {"model"},
-    "transformers": {"model", "evaluation", "results"},
+    "transformers": {"model", "train", "evaluation", "results"},
     "yaml": {"plan"},
 }
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem != "__init__")
@@ -90,7 +90,9 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("words", [["--help"], ["compress", "--help"], ["evaluate", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["compress", "--help"], ["evaluate", "--help"], ["finetune", "--help"], ["demo", "--help"]]
+)
 def test_help_imports_no_torch(words: list[str]) -> None:
     loaded = run(
         f"import sys; sys.argv = ['paretone', *{words}]\n"

@@ -2,6 +2,7 @@
 
     paretone.compress(model, out, sparsity=0.5)     a smaller checkpoint
     paretone.evaluate(model, data, baseline=...)    what it cost
+    paretone.finetune(model, out, data)             the same model, trained further
     paretone.load(path)                             the model and its processor
 
 Importing this package imports neither torch nor transformers; as soon as transformers is there, its Auto classes
@@ -15,7 +16,7 @@ from paretone.model.registration import register_when_transformers_is_imported
 from paretone.version import __version__
 
 if TYPE_CHECKING:
-    from paretone.api import compress, make_plan
+    from paretone.api import compress, finetune, make_plan
     from paretone.evaluation import evaluate, transcribe
     from paretone.model import load
     from paretone.report import write_report
@@ -26,6 +27,7 @@ __all__ = [
     "__version__",
     "compress",
     "evaluate",
+    "finetune",
     "load",
     "make_plan",
     "score",
@@ -35,6 +37,7 @@ __all__ = [
 
 _HOMES = {
     "compress": "paretone.api",
+    "finetune": "paretone.api",
     "make_plan": "paretone.api",
     "evaluate": "paretone.evaluation",
     "transcribe": "paretone.evaluation",

@@ -9,6 +9,7 @@ from paretone.errors import UserError
 from paretone.plan import Plan, Recipe, checked_recipe, read_plan, read_recipe
 
 if TYPE_CHECKING:
+    from paretone.train import Dev, Finetuned
     from paretone.transform import Compressed
 
 
@@ -86,6 +87,98 @@ def make_plan(
         seed=seed,
     )
     return work_out(str(model), how, revision=revision)
+
+
+def finetune(
+    model: str | Path,
+    out: str | Path,
+    data: str | Path,
+    *,
+    dev: str | Path | None = None,
+    epochs: int = 3,
+    learning_rate: float = 2e-4,
+    batch: int = 16,
+    accumulate: int = 1,
+    warm_up: float = 0.1,
+    weight_decay: float = 0.01,
+    freeze_front_end: bool | None = None,
+    precision: str = "auto",
+    gradient_checkpointing: bool = False,
+    patience: int | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    language: str | None = None,
+    skip_bad: bool = False,
+    revision: str | None = None,
+    checkpoint_every_s: float = 300.0,
+    restart: bool = False,
+    overwrite: bool = False,
+) -> "Finetuned":
+    """Trains ``model`` on ``data``; `paretone.train.Settings` and `paretone.train.finetune` explain the words.
+
+    The dev set is decoded and scored as by ``evaluate``.
+
+    Raises:
+        UserError: for anything wrong with the model, the data, the settings or ``out``, or if an unfinished run of
+            ``out`` differs.
+        KeyboardInterrupt: after a checkpoint was saved, when SIGINT or SIGTERM comes; the same call goes on from it.
+    """
+    from paretone.train import Settings
+    from paretone.train import finetune as carry_out
+
+    settings = Settings(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch=batch,
+        accumulate=accumulate,
+        warm_up=warm_up,
+        weight_decay=weight_decay,
+        freeze_front_end=freeze_front_end,
+        precision=precision,
+        gradient_checkpointing=gradient_checkpointing,
+        patience=patience,
+        seed=seed,
+    )
+    given = {name: value for name, value in vars(settings).items() if value != getattr(Settings, name)}
+    given |= {"data": data, "dev": dev, "limit": limit, "language": language, "revision": revision}
+    given["skip_bad"] = skip_bad or None
+    return carry_out(
+        model,
+        out,
+        data,
+        settings,
+        dev=None if dev is None else _dev(dev, str(model), language, skip_bad),
+        limit=limit,
+        language=language,
+        skip_bad=skip_bad,
+        revision=revision,
+        checkpoint_every_s=checkpoint_every_s,
+        restart=restart,
+        overwrite=overwrite,
+        command=_finetune_command(str(model), given),
+    )
+
+
+def _dev(data: str | Path, model: str, language: str | None, skip_bad: bool) -> "Dev":
+    """Training may not import evaluation, so its dev set comes with the way to count its errors."""
+    from paretone.data import open_data
+    from paretone.evaluation import word_error_rate
+    from paretone.train import Dev
+
+    found = open_data(data, language=language, skip_bad=skip_bad, split="dev")
+    return Dev(found, lambda loaded, processor: word_error_rate(loaded, processor, found, name=model))
+
+
+def _finetune_command(model: str, given: Mapping[str, object]) -> str:
+    """The command that trains the model again, with OUT for the folder; defaults are left out."""
+    words = ["paretone", "finetune", model, "OUT"]
+    for name, value in given.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None:
+            words += [f"--{option}", str(value)]
+    return shlex.join(words)
 
 
 def request(

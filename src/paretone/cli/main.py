@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from paretone.cli import compressing, measuring, showing
+from paretone.cli import compressing, measuring, showing, training
 from paretone.errors import UserError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command()(showing.inspect)
 app.command()(compressing.plan)
 app.command()(compressing.compress)
+app.command()(training.finetune)
 app.command()(measuring.evaluate)
 app.command()(measuring.score)
 app.command()(measuring.transcribe)

@@ -90,11 +90,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for family in FAMILIES:
         made[family] = save_tiny(root / family, family)
         made[f"{family}-mixed"] = root / f"{family}-mixed"
-<<<<<<< HEAD
-        paretone.compress(made[family], made[f"{family}-mixed"], sparsity=0.5)
-=======
         paretone.compress(made[family], made[f"{family}-mixed"], sparsity=0.5, method="cluster")
->>>>>>> finetune
     made["hubert-group"] = save_tiny(root / "group", "hubert", pre_norm=False, layer_norm=False)
     return made
 

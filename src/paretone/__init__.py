@@ -15,7 +15,7 @@ from paretone.model.registration import register_when_transformers_is_imported
 from paretone.version import __version__
 
 if TYPE_CHECKING:
-    from paretone.api import compress, make_plan
+    from paretone.api import compress, make_plan, waterfall
     from paretone.evaluation import evaluate, transcribe
     from paretone.model import load
     from paretone.report import write_report
@@ -30,12 +30,14 @@ __all__ = [
     "make_plan",
     "score",
     "transcribe",
+    "waterfall",
     "write_report",
 ]
 
 _HOMES = {
     "compress": "paretone.api",
     "make_plan": "paretone.api",
+    "waterfall": "paretone.api",
     "evaluate": "paretone.evaluation",
     "transcribe": "paretone.evaluation",
     "load": "paretone.model",

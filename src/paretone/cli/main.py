@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from paretone.cli import compressing, measuring, showing
+from paretone.cli import compressing, measuring, showing, stepping
 from paretone.errors import UserError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command()(showing.inspect)
 app.command()(compressing.plan)
 app.command()(compressing.compress)
 app.command()(measuring.evaluate)
+app.command()(stepping.waterfall)
 app.command()(measuring.score)
 app.command()(measuring.transcribe)
 app.command()(showing.report)

@@ -79,7 +79,7 @@ def compress(
     """
     started, out = time.monotonic(), Path(out)
     folder = locate(model, revision)
-    _check_apart(folder, out)
+    check_apart(folder, out)
     check_new_folder(out, overwrite=overwrite, ours=OURS)
     checkpoint = open_checkpoint(folder)
     analyses: Analyses = {}
@@ -111,7 +111,8 @@ def _notices(plan: Plan) -> list[str]:
     ]
 
 
-def _check_apart(folder: Path, out: Path) -> None:
+def check_apart(folder: Path, out: Path) -> None:
+    """Raises UserError where writing to ``out`` would change the model in ``folder``."""
     source, target = folder.resolve(), out.resolve()
     if source == target or source in target.parents or target in source.parents:
         raise UserError(

@@ -14,7 +14,9 @@ from rich.console import Console
 from paretone.errors import UserError
 from paretone.report import read_results, terminal_table, write_report
 from paretone.report.story import tell
+from paretone.report.strips import profiles
 from paretone.report.study import studies
+from paretone.report.waterfall import chains
 from paretone.results.schema import Result, write_result
 
 SPEAKERS = ("george", "jackson", "lucas", "theo")
@@ -352,6 +354,106 @@ def terminal_text(runs: list[Result]) -> str:
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(terminal_table(runs))
     return console.export_text()
+
+
+def said(tmp_path: Path, plan: dict[str, Any]) -> str:
+    """The text of a page about one model of this plan."""
+    write_result(result("digits-hubert", wer=0.1, base=0.05, share=0.6, plan=plan), tmp_path / "result.json")
+    write_report([tmp_path], tmp_path / "report.html")
+    return "".join(Tags((tmp_path / "report.html").read_text()).text).replace("\N{NO-BREAK SPACE}", " ")
+
+
+@pytest.mark.parametrize(
+    ("step", "flags"),
+    [
+        ({"preset": "best", "allocation": "error", "sparsity": 0.5}, "--preset best --sparsity 0.5"),
+        ({"allocation": "variance-tiers", "target_bytes": 0.7}, "--allocation variance-tiers --target-bytes 0.7"),
+        ({"target_macs": 0.7}, "--method cluster --target-macs 0.7"),
+        ({"target_params": 0.7, "units": "ffn"}, "--method cluster --target-params 0.7 --units ffn"),
+    ],
+)
+def test_flags_say_unequal_widths_where_the_plan_records_that_they_lead_there(
+    tmp_path: Path, step: dict[str, Any], flags: str
+) -> None:
+    plan = plan_of("digits-hubert", "cluster", 0.5)
+    plan["modules"][1]["width_after"] = 500  # no equal share
+    plan["steps"][0] |= {"sparsity": None, "recipe_only": {}} | step
+    assert flags in said(tmp_path, plan)
+
+
+@pytest.mark.parametrize("recipe_only", [None, {"rules": [{"match": "*.0.*", "sparsity": 0}]}, {"multiple": 8}])
+def test_what_has_no_flag_makes_the_page_show_the_plan(tmp_path: Path, recipe_only: dict[str, Any] | None) -> None:
+    plan = plan_of("digits-hubert", "cluster", 0.5)
+    plan["steps"][0] |= {"allocation": "error", "recipe_only": recipe_only}
+    assert "--plan plan-1.json" in said(tmp_path, plan)
+
+
+def test_a_preset_an_allocation_and_every_budget_have_their_names_in_the_table(tmp_path: Path) -> None:
+    plan = plan_of("digits-hubert", "cluster", 0.5)
+    plan["steps"][0] |= {"sparsity": None, "target_bytes": 0.7, "allocation": "variance-tiers"}
+    assert "cluster by variance-tiers bytes to 70 %" in said(tmp_path, plan)
+    plan["steps"][0] |= {"target_bytes": None, "target_macs": 0.7, "preset": "paper"}
+    assert "paper MACs to 70 %" in said(tmp_path, plan)
+
+
+def test_heads_cut_to_fewer_rows_are_another_set_of_widths(tmp_path: Path) -> None:
+    plans = [plan_of("digits-hubert", "cluster", sparsity) for sparsity in (0.1, 0.2)]
+    for plan, rows in zip(plans, (9, 6), strict=True):
+        for module in plan["modules"]:
+            heads = {"width_after": 8, "head_dim_before": 18, "head_dim_after": rows}
+            module |= heads if module["kind"] == "heads" else {"width_after": module["width_before"]}
+    runs = [result("digits-hubert", wer=0.1, base=0.05, share=0.9 - w / 9, plan=p) for w, p in enumerate(plans)]
+    rows = profiles(studies(runs)[0])
+    assert [row.widths["hubert.encoder.layers.0.attention"].text for row in rows] == ["8×9", "8×6"]
+    assert [row.widths["hubert.encoder.layers.0.attention"].kept for row in rows] == [1 / 2, 1 / 3]
+    assert "8×9" in said(tmp_path, plans[0])
+
+
+def chain_of(methods: tuple[str, ...], wers: tuple[float, ...]) -> list[Result]:
+    """Results of a recipe's steps, one after the other."""
+    runs, steps = [], []
+    for place, (method, wer) in enumerate(zip(methods, wers, strict=True)):
+        plan = plan_of("digits-hubert", method, 0.1 * (place + 1))
+        steps = [*steps, *plan["steps"]]
+        plan["steps"] = steps
+        found = result("digits-hubert", wer=wer, base=0.03, share=0.9 - 0.1 * place, plan=plan)
+        model = found.model.model_copy(update={"digest": f"sha256:{method}{place}"})
+        runs.append(found.model_copy(update={"model": model}))
+    return runs
+
+
+def test_steps_measured_one_after_another_make_a_chain_in_any_order() -> None:
+    runs = chain_of(("depth", "cluster", "magnitude"), (0.05, 0.04, 0.10))
+    (chain,) = chains(studies([runs[2], runs[0], runs[1]])[0])
+    assert [stage.name.split()[0] for stage in chain.stages] == ["depth", "cluster", "magnitude"]
+    found = [stage.entry.measures.wer for stage in chain.stages]
+    assert found == [run.wer for run in runs]
+    deltas = [stage.delta_wer for stage in chain.stages]
+    assert sum(deltas) == pytest.approx(runs[2].wer - chain.original.measures.wer)
+    assert deltas[1] < 0 < deltas[2]
+    assert chain.stages[0].speed == pytest.approx(1 / (0.3 + 0.7 * 0.9))
+
+
+def test_models_of_one_step_and_models_of_other_steps_make_no_chain() -> None:
+    assert chains(studies(demo_results())[0]) == []
+    first, second = chain_of(("depth", "cluster"), (0.05, 0.08))
+    plan = {**(second.model.plan or {}), "steps": (second.model.plan or {})["steps"][::-1]}
+    other = second.model_copy(update={"model": second.model.model_copy(update={"plan": plan})})
+    assert chains(studies([first, other])[0]) == []
+
+
+def test_a_chain_is_drawn_on_the_page_and_as_files(tmp_path: Path) -> None:
+    runs = [
+        *chain_of(("depth", "cluster", "magnitude"), (0.05, 0.04, 0.10)),
+        result("digits-whisper", wer=0.1, base=None),
+    ]
+    for place, run in enumerate(runs):
+        write_result(run, tmp_path / str(place) / "result.json")
+    write_report([tmp_path], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("What each step added to the WER of") == 1  # the other model has no steps
+    ET.parse(tmp_path / "report_files" / "waterfall.svg")
+    assert "−1.1" in "".join(Tags(page).text)  # 36 errors after 46, of 912 words
 
 
 def test_the_terminal_table_marks_what_both_tests_or_one_of_them_find() -> None:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "paretone"
 ROWS = [
     {"cli"},
     {"api"},
-    {"report"},
+    {"report", "stepwise"},
     {"transform", "train", "evaluation"},
     {"plan", "model"},
     {"checkpoint", "families", "methods", "data", "results"},

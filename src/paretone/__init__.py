@@ -16,7 +16,7 @@ from paretone.model.registration import register_when_transformers_is_imported
 from paretone.version import __version__
 
 if TYPE_CHECKING:
-    from paretone.api import compress, finetune, make_plan
+    from paretone.api import compress, finetune, make_plan, waterfall
     from paretone.evaluation import evaluate, transcribe
     from paretone.model import load
     from paretone.report import write_report
@@ -32,6 +32,7 @@ __all__ = [
     "make_plan",
     "score",
     "transcribe",
+    "waterfall",
     "write_report",
 ]
 
@@ -39,6 +40,7 @@ _HOMES = {
     "compress": "paretone.api",
     "finetune": "paretone.api",
     "make_plan": "paretone.api",
+    "waterfall": "paretone.api",
     "evaluate": "paretone.evaluation",
     "transcribe": "paretone.evaluation",
     "load": "paretone.model",

@@ -1,7 +1,7 @@
 """The Python face: the same words as on the command line."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from paretone.errors import UserError
 from paretone.plan import DEFAULT_PRESET, Plan, Recipe, checked_recipe, read_plan, read_recipe
 
 if TYPE_CHECKING:
+    from paretone.stepwise import Stage
     from paretone.train import Dev, Finetuned
     from paretone.transform import Compressed
 
@@ -200,6 +201,48 @@ def _finetune_command(model: str, given: Mapping[str, object]) -> str:
         elif value is not None:
             words += [f"--{option}", str(value)]
     return shlex.join(words)
+
+
+def waterfall(
+    model: str | Path,
+    recipe: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    limit: int | None = None,
+    seed: int | None = None,
+    overwrite: bool = False,
+    keep_models: bool = False,
+    command: Sequence[str] = (),
+) -> "list[Stage]":
+    """Measures what each step of ``recipe`` costs and gains: the first step, the first two, and so on.
+
+    Every model is measured against ``model`` in one run; the results lie in ``out`` as ``step-1``, ``step-2``, ...,
+    and `write_report` draws them. A run that was cut goes on where it stopped.
+
+    Args:
+        model: local folder, hub id or embedded name.
+        recipe: a YAML file of steps.
+        data: see `paretone.data.open_data`, also for ``limit``.
+        seed: of all chance in the recipe, in place of the recipe's own.
+        overwrite: whether the steps that ``out`` holds are measured anew, of whatever run they are.
+        keep_models: whether the models stay in ``out/models``; else each goes once it is measured.
+        command: what was typed, for the record.
+
+    Raises:
+        UserError: if the model, recipe or data can't be used, or ``out`` holds something else.
+    """
+    from paretone.stepwise import Run, measure_steps
+
+    read = request(recipe=recipe, seed=seed)
+    assert isinstance(read, Recipe)
+    run = Run(str(model), read, str(data), Path(out), limit, keep_models)
+
+    def command_of_step(number: int) -> str:
+        whole = {"recipe": recipe, "seed": seed}
+        return command_of(run.model, whole if number == len(read.steps) else {"plan": "plan.json"}, {})
+
+    return measure_steps(run, overwrite=overwrite, command_of_step=command_of_step, command=command)
 
 
 def request(

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from paretone.cli import compressing, measuring, showing, training
+from paretone.cli import compressing, measuring, showing, stepping, training
 from paretone.errors import UserError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command()(compressing.plan)
 app.command()(compressing.compress)
 app.command()(training.finetune)
 app.command()(measuring.evaluate)
+app.command()(stepping.waterfall)
 app.command()(measuring.score)
 app.command()(measuring.transcribe)
 app.command()(showing.report)

@@ -20,11 +20,9 @@ Normaliser = Annotated[
 
 def evaluate(
     model: o.Model,
-    data: Annotated[
-        str, typer.Option(help="JSONL manifest, LibriSpeech or Common Voice folder, hub dataset id, or digits.")
-    ],
+    data: o.Data,
     baseline: Annotated[str | None, typer.Option(help="Model to compare with, measured in the same run.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many utterances, from the start.", min=1)] = None,
+    limit: o.Limit = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and the transcripts.")] = None,
     skip_bad: o.SkipBad = False,
     language: o.Language = None,

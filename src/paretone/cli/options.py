@@ -29,6 +29,10 @@ Allocation = Annotated[
     Literal["uniform", "variance-tiers", "error"] | None,
     typer.Option(help="How the budget is shared out, beside --method; uniform by default."),
 ]
+Data = Annotated[
+    str, typer.Option(help="JSONL manifest, LibriSpeech or Common Voice folder, hub dataset id, or digits.")
+]
+Limit = Annotated[int | None, typer.Option(help="At most so many utterances, from the start.", min=1)]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="YAML file: an ordered list of steps.")]
 Method = Annotated[
     str | None, typer.Option(help="In place of a preset: closed_form, cluster, magnitude, random, depth.")

@@ -56,7 +56,11 @@ class LayersPlan(BaseModel):
 
 
 class StepPlan(BaseModel):
-    """One method with its settings and the exact widths it is to reach."""
+    """One method with its settings and the exact widths it is to reach.
+
+    ``recipe_only`` is what was asked for that no flag of ``compress`` can say: rules, profile, multiple, floor. Empty
+    where flags lead to this step again; null in older plans, which do not record it.
+    """
 
     model_config = _FROZEN
 
@@ -68,6 +72,7 @@ class StepPlan(BaseModel):
     units: Literal["all", "ffn", "heads"] = "all"
     allocation: Literal["uniform", "variance-tiers", "error"] = "uniform"
     preset: str | None = None
+    recipe_only: dict[str, Any] | None = None
     seed: int
     settings: dict[str, Any]
     modules: tuple[ModulePlan, ...] = ()

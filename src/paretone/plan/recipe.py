@@ -18,6 +18,7 @@ from paretone.plan.presets import PRESETS
 Share = Annotated[float, Field(ge=0, lt=1)]
 Target = Annotated[float, Field(gt=0, le=1)]
 TARGETS = ("params", "bytes", "macs")
+NO_FLAGS = ("rules", "profile", "multiple", "floor")
 
 
 class Rule(BaseModel):
@@ -78,6 +79,16 @@ class Step(BaseModel):
             if share is not None:
                 return what, share
         return None
+
+    @property
+    def beyond_flags(self) -> dict[str, Any]:
+        """What differs from the defaults, or from what the preset says, and has no flag on the command line."""
+        usual = {name: Step.model_fields[name].default for name in NO_FLAGS} | dict(PRESETS.get(self.preset or "", {}))
+        return {
+            name: value
+            for name, value in self.model_dump(mode="json", include=set(NO_FLAGS)).items()
+            if getattr(self, name) != usual[name]
+        }
 
 
 class Recipe(BaseModel):

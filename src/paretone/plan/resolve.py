@@ -138,6 +138,7 @@ def _resolve_step(asked: Request) -> tuple[StepPlan, dict[str, Analysis]]:
         units=step.units,
         allocation=step.allocation,
         preset=step.preset,
+        recipe_only=step.beyond_flags,
         seed=asked.seed,
         settings=step.settings,
     )

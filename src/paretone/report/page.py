@@ -14,12 +14,14 @@ from markupsafe import Markup
 from paretone.errors import UserError
 from paretone.folders import write_file
 from paretone.report import words
+from paretone.report.colours import ERRORS, GRID, INK, MUTED, PAPER, SERIES
 from paretone.report.inline import inline_svg
 from paretone.report.load import read_results
-from paretone.report.plots import ERRORS, GRID, INK, MUTED, PAPER, PLOTS, SERIES, Look, looks, render
+from paretone.report.plots import PLOTS, Look, looks, plots_of, render
 from paretone.report.story import TOLERANCES, Story, joint_headline, tell
 from paretone.report.strips import profiles
-from paretone.report.study import Entry, Step, Study, Width, studies
+from paretone.report.study import UNIFORM, Entry, Step, Study, Width, studies
+from paretone.report.waterfall import chains
 from paretone.results.schema import GroupScores, Result, WordChange
 
 TEMPLATE = "page.html.j2"
@@ -35,6 +37,7 @@ COLOURS = {
 CAPTIONS = {
     "pareto": "WER against real parameters of {}; bars are 95 % intervals, the star is the original",
     "errors": "Substitutions, deletions and insertions per 100 reference words of {}",
+    "waterfall": "What each step added to the WER of {}, and what it left of parameters, bytes and time",
     "widths": "Width kept of every module of {}, by layer",
 }
 FILTERS = (
@@ -69,12 +72,13 @@ def write_report(results: Iterable[Path], out: Path) -> None:
         raise UserError(f"{out} is a folder; give the page a file name, such as {out / 'report.html'}")
     found = studies(sorted(read_results(results), key=lambda result: result.model_dump_json()))
     folder = out.parent / f"{out.stem}_files"
-    look = looks(found)
+    look, plots = looks(found), plots_of(found)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         page = render_page(found, look, folder.name)
-        for name, (draw, height_in) in PLOTS.items():
-            for kind, content in zip(KINDS, render(draw, height_in, found, look, KINDS), strict=True):
+        for name, (draw, height_in) in plots.items():
+            drawn = [study for study in found if chains(study)] if name == "waterfall" else found
+            for kind, content in zip(KINDS, render(draw, height_in, drawn, look, KINDS), strict=True):
                 (folder / f"{name}.{kind}").write_bytes(content)
         write_file(out, page)
     except OSError as error:
@@ -102,7 +106,7 @@ def render_page(found: Sequence[Study], look: Look, folder: str) -> str:
         tolerances=TOLERANCES,
         style=Markup(files("paretone.report").joinpath(STYLE).read_text(encoding="utf-8")),
         folder=quote(folder),
-        plots=list(PLOTS),
+        plots=list(plots_of(found)),
         commands=list(dict.fromkeys(words.shell(run.command) for run in runs)),
         builds=_builds(found),
         machines=_distinct(_machine(run) for run in runs),
@@ -122,7 +126,8 @@ def _section(place: int, story: Story, look: Look) -> dict[str, Any]:
         "study": study,
         "batches": [[study.original]] * (study.original is not None) + list(study.series.values()),
         "story": story,
-        "figures": {name: _figure(name, place, study, look) for name in PLOTS if name != "widths" or profiles(study)},
+        "figures": {name: _figure(name, place, study, look) for name in plots_of([study]) if _has(name, study)},
+        "chains": chains(study),
         "profiles": profiles(study),
         "modules": {name: width for row in reversed(profiles(study)) for name, width in row.widths.items()},
         "speakers": _groups(study, "by_speaker"),
@@ -131,6 +136,10 @@ def _section(place: int, story: Story, look: Look) -> dict[str, Any]:
         "open": story.pick or next((entry for entry in study.entries if entry.result), None),
         "against": _baselines(study),
     }
+
+
+def _has(name: str, study: Study) -> bool:
+    return name != "widths" or bool(profiles(study))
 
 
 def _figure(name: str, place: int, study: Study, look: Look) -> Markup:
@@ -187,12 +196,14 @@ def _compress_command(entry: Entry, plan_name: str) -> tuple[str, bool]:
     if len(plan.steps) != 1 or not _flags_say(plan.steps[0], plan.modules):
         return words.shell([*start, "--plan", plan_name]), False
     step = plan.steps[0]
-    target, share = (
-        ("--sparsity", step.sparsity) if step.sparsity is not None else ("--target-params", step.target_params)
-    )
+    how = ["--preset", step.preset] if step.preset else ["--method", step.method]
+    if not step.preset and step.allocation != UNIFORM:
+        how += ["--allocation", step.allocation]
+    assert step.budget is not None
+    name, share = step.budget
     units = ["--units", step.units] if step.units != "all" else []
     settings = [part for key, value in step.settings.items() for part in _set_flag(key, value)]
-    flags = ["--method", step.method, target, f"{share:g}", *units, *settings, "--seed", str(step.seed)]
+    flags = [*how, f"--{name.replace('_', '-')}", f"{share:g}", *units, *settings, "--seed", str(step.seed)]
     return words.shell([*start, *flags]), True
 
 
@@ -201,11 +212,15 @@ def _set_flag(key: str, value: object) -> list[str]:
 
 
 def _flags_say(step: Step, modules: Sequence[Width]) -> bool:
-    """Whether one share, in whole units, explains every changed width, so that flags alone lead to the plan."""
-    if step.sparsity is None and step.target_params is None:
+    """Whether flags alone lead to the plan: it records so itself, or one share explains every width of an older one."""
+    if step.budget is None or any(isinstance(value, (list, dict)) for value in step.settings.values()):
         return False
-    if any(isinstance(value, (list, dict)) for value in step.settings.values()):
-        return False
+    if step.recipe_only is not None:
+        return not step.recipe_only
+    return step.allocation == UNIFORM and _share_explains(step, modules)
+
+
+def _share_explains(step: Step, modules: Sequence[Width]) -> bool:
     changed = [module for module in modules if module.width_after != module.width_before]
     if all(module.width_after == 0 for module in changed):
         return True

@@ -1,4 +1,4 @@
-"""The three plots; equal results give equal bytes.
+"""The plots; equal results give equal bytes.
 
 Each ``draw_*`` fills a matplotlib figure or subfigure for one study; `render` turns a list of studies into files.
 """
@@ -15,18 +15,13 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
+from paretone.report.colours import ERRORS, GRID, INK, MUTED, PAPER, SERIES
 from paretone.report.strips import draw_widths, widths_height_in
 from paretone.report.study import Entry, Study
+from paretone.report.waterfall import chains, draw_waterfall, waterfall_height_in
 from paretone.report.words import fixed, shorten
 
-INK = "#1c2128"
-MUTED = "#59636e"
-GRID = "#d1d9e0"
-PAPER = "#ffffff"
-# Okabe and Ito, "Color Universal Design" (2008), without black and yellow.
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-ERRORS = {"substitutions": "#0072b3", "deletions": "#e69f01", "insertions": "#cc79a8"}
 STYLE: dict[str, Any] = {
     "font.size": 9.5,
     "font.family": "DejaVu Sans",
@@ -234,8 +229,14 @@ def errors_height_in(study: Study) -> float:
     return 1.25 + 0.21 * len(study.entries)
 
 
+def plots_of(studies: Sequence[Study]) -> "dict[str, tuple[Draw, Height]]":
+    """The plots that ``studies`` have something for; a waterfall only where a recipe was measured step by step."""
+    return {name: plot for name, plot in PLOTS.items() if name != "waterfall" or any(map(chains, studies))}
+
+
 PLOTS: dict[str, tuple[Draw, Height]] = {
     "pareto": (draw_pareto, pareto_height_in),
     "errors": (draw_errors, errors_height_in),
+    "waterfall": (draw_waterfall, waterfall_height_in),
     "widths": (draw_widths, widths_height_in),
 }

@@ -10,6 +10,12 @@ from paretone.report.words import fixed, listed, percent, point_range
 
 TOLERANCES = (0.01, 0.02, 0.05)
 SAME_SIZE = 0.02
+OF_WHAT = {
+    "sparsity": "sparsity",
+    "target_params": "of the parameters",
+    "target_bytes": "of the bytes",
+    "target_macs": "of the MACs",
+}
 _WITHIN = re.compile(r" of its parameters within \d points of WER")
 
 
@@ -160,8 +166,9 @@ def _comparable(a: Entry, b: Entry) -> bool:
 
 def _comparison(first: str, second: str, pairs: list[tuple[Entry, Entry]]) -> str:
     first_wins, second_wins, unclear = [], [], []
+    of_what = {_asked(a)[1] for a, _ in pairs}
     for a, b in pairs:
-        where = a.asked.removeprefix("to ") or _share(a)
+        where = _asked(a)[0] if len(of_what) == 1 else " ".join(_asked(a))
         if _upper(a) < _lower(b):
             first_wins.append(where)
         elif _upper(b) < _lower(a):
@@ -177,9 +184,19 @@ def _comparison(first: str, second: str, pairs: list[tuple[Entry, Entry]]) -> st
         return f"The intervals of {first} and {second} overlap at every size where both were measured."
     if unclear:
         parts.append(f"at {listed(unclear)} their intervals overlap")
-    asked = pairs[0][0].asked
-    of_what = "of the parameters" if not asked or asked.startswith("to ") else "sparsity"
-    return f"{parts[0]} {of_what}{''.join(f'; {part}' for part in parts[1:])}."
+    ending = f" {of_what.pop()}" if len(of_what) == 1 else ""
+    return f"{parts[0]}{ending}{''.join(f'; {part}' for part in parts[1:])}."
+
+
+def _asked(entry: Entry) -> tuple[str, str]:
+    """How small a model was to be, and of what: (``70 %``, ``of the bytes``); its real share where nothing was said."""
+    budgets = [budget for step in (entry.plan.steps if entry.plan else []) if (budget := step.budget)]
+    if not budgets:
+        return _share(entry), "of the parameters"
+    if len(budgets) > 1:
+        return entry.asked, "in steps"
+    name, share = budgets[0]
+    return percent(share, 0), OF_WHAT[name]
 
 
 def _lower(entry: Entry) -> float:

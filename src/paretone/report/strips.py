@@ -36,13 +36,13 @@ class Profile:
 
 def profiles(study: Study) -> list[Profile]:
     """The distinct widths among the compressed models of a study, widest first."""
-    found: dict[tuple[tuple[str, int], ...], list[Entry]] = {}
+    found: dict[tuple[tuple[str, tuple[int, int]], ...], list[Entry]] = {}
     for entry in study.entries:
         if entry.plan and entry.plan.modules:
-            key = tuple((module.name, module.width_after) for module in entry.plan.modules)
+            key = tuple((module.name, module.shape_after) for module in entry.plan.modules)
             found.setdefault(key, []).append(entry)
     rows = [Profile(_shared_label(members), _widths(members[0])) for members in found.values()]
-    return sorted(rows, key=lambda row: -sum(w.width_after / max(1, w.width_before) for w in row.widths.values()))
+    return sorted(rows, key=lambda row: -sum(width.kept for width in row.widths.values()))
 
 
 def _widths(entry: Entry) -> dict[str, Width]:
@@ -76,7 +76,7 @@ def blocks(modules: dict[str, Width]) -> dict[str, list[tuple[str, str]]]:
 
 
 def draw_widths(figure: FigureBase, study: Study, look: dict[str, tuple[str, str]]) -> None:
-    """A strip per distinct set of widths and a panel per block: darker keeps more, the number is the new width."""
+    """A strip per distinct set of widths and a panel per block: darker keeps more rows, the text is the new width."""
     rows = profiles(study)
     if not rows:
         figure.text(0.5, 0.5, "no plan among these results", ha="center", va="center")
@@ -89,10 +89,15 @@ def draw_widths(figure: FigureBase, study: Study, look: dict[str, tuple[str, str
     for axes, (title, members) in zip(all_axes, panels.items(), strict=True):
         roomy = len(members) * len(panels) <= 14
         names = [name for _, name in members]
-        _strip(axes, 0, [(modules[name].width_before,) * 2 for name in names], roomy)
+        _strip(axes, 0, [_Cell(1.0, str(modules[name].width_before)) for name in names], roomy)
         for line, row in enumerate(rows, start=1):
             found = [row.widths.get(name) for name in names]
-            _strip(axes, line, [(width.width_after, width.width_before) if width else None for width in found], roomy)
+            _strip(
+                axes,
+                line,
+                [_Cell(width.kept, width.text.replace(",", "")) if width else None for width in found],
+                roomy,
+            )
         axes.set_xlim(0, len(members))
         axes.set_ylim(len(labels), 0)
         size = 9 if len(panels) < 4 else 7.8
@@ -106,31 +111,40 @@ def draw_widths(figure: FigureBase, study: Study, look: dict[str, tuple[str, str
     figure.supxlabel("layer", fontsize=9)
 
 
-def _strip(axes: Axes, line: int, cells: list[tuple[int, int] | None], roomy: bool) -> None:
-    """One model's cells (width after, width before) of a block; equal widths are written once, in the middle."""
-    patches = [_cell(column, line, *cell, edged=not roomy) for column, cell in enumerate(cells) if cell is not None]
+@dataclass(frozen=True)
+class _Cell:
+    """One module of one model: the share of its rows that stays, and its new width in words."""
+
+    kept: float
+    text: str
+
+
+def _strip(axes: Axes, line: int, cells: list[_Cell | None], roomy: bool) -> None:
+    """One model's cells of a block; equal widths are written once, in the middle."""
+    patches = [_patch(column, line, cell.kept, edged=not roomy) for column, cell in enumerate(cells) if cell]
     axes.add_collection(PatchCollection(patches, match_original=True), autolim=False)
-    gone = [column for column, cell in enumerate(cells) if cell is not None and not cell[0]]
+    gone = [column for column, cell in enumerate(cells) if cell and not cell.kept]
     axes.hlines([line + 0.5] * len(gone), [x + 0.2 for x in gone], [x + 0.8 for x in gone], color=GONE, linewidth=1.2)
-    known = [cell for cell in cells if cell is not None and cell[0]]
+    known = [cell for cell in cells if cell and cell.kept]
     if roomy:
         for column, cell in enumerate(cells):
-            if cell is not None and cell[0]:
-                _number(axes, column + 0.5, line, *cell)
+            if cell and cell.kept:
+                _number(axes, column + 0.5, line, cell)
     elif len(known) == len(cells) and len(set(known)) == 1:
-        _number(axes, len(cells) / 2, line, *known[0])
+        _number(axes, len(cells) / 2, line, known[0])
 
 
-def _cell(column: int, line: int, width: int, before: int, *, edged: bool) -> Rectangle:
-    shade = SHADES(width / before if before else 0.0)
+def _patch(column: int, line: int, kept: float, *, edged: bool) -> Rectangle:
+    shade = SHADES(kept)
     # edges of their own colour close the hairlines between narrow cells
     edge = shade if edged else "none"
     return Rectangle((column, line + 0.04), 1, 0.92, facecolor=shade, edgecolor=edge, linewidth=0.4)
 
 
-def _number(axes: Axes, x: float, line: int, width: int, before: int) -> None:
-    colour = ON_DARK if width > 0.6 * before else ON_LIGHT
-    axes.text(x, line + 0.52, str(width), ha="center", va="center", fontsize=6.5, color=colour)
+def _number(axes: Axes, x: float, line: int, cell: _Cell) -> None:
+    colour = ON_DARK if cell.kept > 0.6 else ON_LIGHT
+    size = 6.5 if len(cell.text) < 4 else 5.4
+    axes.text(x, line + 0.52, cell.text, ha="center", va="center", fontsize=size, color=colour)
 
 
 def widths_height_in(study: Study) -> float:

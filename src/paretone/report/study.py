@@ -7,12 +7,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from paretone.errors import UserError
-from paretone.report.words import display_name, percent, plain, printable, scaled
+from paretone.report.words import count, display_name, percent, plain, printable, scaled
 from paretone.results.schema import DataInfo, Measures, ModelInfo, Result
 
 ORIGINAL = "original"
 NO_PLAN = "no plan"
 FINE_TUNING = "fine-tuning"
+UNIFORM = "uniform"
+BUDGETS = {"sparsity": "", "target_params": "to ", "target_bytes": "bytes to ", "target_macs": "MACs to "}
 
 
 class _View(BaseModel):
@@ -27,25 +29,71 @@ class Step(_View):
     method: str
     sparsity: float | None = None
     target_params: float | None = None
+    target_bytes: float | None = None
+    target_macs: float | None = None
     units: str = "all"
+    allocation: str = UNIFORM
+    preset: str | None = None
+    recipe_only: dict[str, Any] | None = None
     seed: int = 0
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """The preset, or else the method: ``best``, ``cluster``, ``cluster by variance-tiers``."""
+        told = self.method if self.allocation == UNIFORM else f"{self.method} by {self.allocation}"
+        return printable(self.preset or told)
+
+    @property
+    def budget(self) -> tuple[str, float] | None:
+        """What of ``BUDGETS`` was asked for, and the share; None where neither a sparsity nor a target was."""
+        return next(((name, share) for name in BUDGETS if (share := getattr(self, name)) is not None), None)
+
+    @property
     def asked(self) -> str:
-        """``50 %`` for a sparsity, ``to 70 %`` for a share of the parameters, or nothing."""
-        if self.sparsity is not None:
-            return percent(self.sparsity, 0)
-        return "" if self.target_params is None else f"to {percent(self.target_params, 0)}"
+        """``50 %`` for a sparsity, ``to 70 %`` for a share of the parameters, ``bytes to 70 %``, or nothing."""
+        if self.budget is None:
+            return ""
+        name, share = self.budget
+        return f"{BUDGETS[name]}{percent(share, 0)}"
+
+    @property
+    def label(self) -> str:
+        """Name, units and what was asked: ``closed_form ffn 30 %``; for a layer drop what it was told to keep."""
+        units = self.units if self.units != "all" else ""
+        kept = [f"{key}={plain(value)}" for key in ("keep", "layers") if (value := self.settings.get(key)) is not None]
+        return printable(" ".join(filter(None, (self.name, units, self.asked, *kept))))
 
 
 class Width(_View):
-    """One module's width before and after; 0 after means that its layer is gone."""
+    """One module's width before and after; 0 after means that its layer is gone.
+
+    ``head_dim_*`` are the rows of a head, null for an FFN and in older plans.
+    """
 
     name: str
     kind: str
     width_before: int
     width_after: int
+    head_dim_before: int | None = None
+    head_dim_after: int | None = None
+
+    @property
+    def shape_after(self) -> tuple[int, int]:
+        """Units and rows of each; heads cut to fewer rows are of another shape than whole ones."""
+        return self.width_after, (self.head_dim_after or 0) if self.width_after else 0
+
+    @property
+    def kept(self) -> float:
+        """Share of the module's rows that stays: units times the rows of each."""
+        units = self.width_after / self.width_before if self.width_before else 0.0
+        return units * (self.head_dim_after or 0) / self.head_dim_before if self.head_dim_before else units
+
+    @property
+    def text(self) -> str:
+        """The new width; ``8×9`` for 8 heads that were cut to 9 rows."""
+        cut = self.width_after and self.head_dim_after and self.head_dim_after != self.head_dim_before
+        return f"{count(self.width_after)}×{self.head_dim_after}" if cut else count(self.width_after)
 
 
 class PlanView(_View):
@@ -77,7 +125,7 @@ class Entry:
         """The methods of the plan's steps, and fine-tuning where it came after them; ``original``, or ``no plan``."""
         if self.plan is None:
             return ORIGINAL if self.is_original else NO_PLAN
-        steps = " + ".join(dict.fromkeys(printable(step.method) for step in self.plan.steps)) or NO_PLAN
+        steps = " + ".join(dict.fromkeys(step.name for step in self.plan.steps)) or NO_PLAN
         training = self.measures.model.training
         return f"{steps} + {FINE_TUNING}" if training is not None and training.get("after_plan") else steps
 

@@ -75,12 +75,13 @@ def digest_of(utterances: tuple[Utterance, ...]) -> str:
     """``sha256:…`` over the id, text and audio bytes of every utterance."""
     total = hashlib.sha256()
     for each in utterances:
-        for part in (each.id.encode(), each.text.encode(), _digest_of_audio(each.audio)):
+        for part in (each.id.encode(), each.text.encode(), digest_of_audio(each.audio)):
             total.update(len(part).to_bytes(8, "big") + part)
     return f"sha256:{total.hexdigest()}"
 
 
-def _digest_of_audio(audio: Path | bytes) -> bytes:
+def digest_of_audio(audio: Path | bytes) -> bytes:
+    """SHA-256 of a recording's bytes, whatever its name."""
     if isinstance(audio, bytes):
         return hashlib.sha256(audio).digest()
     with audio.open("rb") as file:

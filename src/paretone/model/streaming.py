@@ -2,8 +2,8 @@
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +97,7 @@ def _open_attentions(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"layer_widths": widths, "position_bias_heads": sources}
 
 
-def run_streamed(streamed: Streamed, waves: Sequence[np.ndarray], watch: Watch) -> None:
+def run_streamed(streamed: Streamed, waves: Iterable[np.ndarray], watch: Watch) -> None:
     """Runs the model on each of ``waves`` alone, layer by layer, front to back; what heads it has are left out.
 
     Whisper's decoder reads what the model itself writes, greedily, from the prompt on. A decoder that is too large to
@@ -113,19 +113,21 @@ def run_streamed(streamed: Streamed, waves: Sequence[np.ndarray], watch: Watch) 
         encoded = _States(Path(name), "encoder")
         decoder = f"{prefix}decoder."
         _read(streamed, lambda tensor: not tensor.startswith((f"{prefix}encoder.layers.", decoder, _TIED)))
-        calls = [_first_call(base.encoder, lambda wave=wave: _listen(streamed, wave)) for wave in waves]  # type: ignore[misc]
+        calls = [_listen(streamed, encoded, clip, wave) for clip, wave in enumerate(waves)]
         _pass(streamed, "encoder", calls, encoded, watch)
         if not streamed.writes:
             return
-        for clip in range(len(waves)):
+        clips = range(len(calls))
+        for clip in clips:
             encoded[clip] = base.encoder.layer_norm(encoded[clip])
         _read(streamed, lambda tensor: tensor.startswith(decoder))
         streamed.model.tie_weights()
-        tokens = [_write(streamed, encoded[clip]) for clip in track(range(len(waves)), "writing", len(waves))]
+        tokens = [_write(streamed, encoded[clip]) for clip in track(clips, "writing", len(calls))]
         for layer in base.decoder.layers:
             layer.to("meta")
-        calls = [_read_back(streamed, tokens[clip], encoded[clip]) for clip in range(len(waves))]
-        _pass(streamed, "decoder", calls, _States(Path(name), "decoder"), watch, encoded)
+        decoded = _States(Path(name), "decoder")
+        calls = [_read_back(streamed, decoded, clip, tokens[clip], encoded[clip]) for clip in clips]
+        _pass(streamed, "decoder", calls, decoded, watch, encoded)
 
 
 class _States:
@@ -163,9 +165,9 @@ def _stored(name: str, checkpoint: Checkpoint) -> str | None:
 
 @dataclass(frozen=True)
 class _Call:
-    """How a stack calls its first layer: the states it hands on, and all else; ``MEMORY`` stands for the encoder's."""
+    """How a stack calls its layers with states of so many places; ``_Memory`` stands for the encoder's states."""
 
-    states: Tensor
+    places: int
     args: tuple[Any, ...]
     options: Mapping[str, Any]
 
@@ -173,38 +175,41 @@ class _Call:
 class _CaughtError(BaseException):
     """A call taken out of the model's own forward pass."""
 
-    def __init__(self, call: _Call) -> None:
-        self.call = call
+    def __init__(self, states: Tensor, call: _Call) -> None:
+        self.states, self.call = states, call
 
 
 class _Catch(nn.Module):
     """Stands in for the layers of a stack."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **options: Any) -> None:
-        raise _CaughtError(_Call(hidden_states, args, options))
+        raise _CaughtError(hidden_states, _Call(hidden_states.shape[1], args, options))
 
 
 class _Memory:
     """Stands for the encoder's states in a call."""
 
 
-def _first_call(stack: Any, run: Callable[[], Any]) -> _Call:
+def _first_call(stack: Any, run: Callable[[], Any]) -> tuple[Tensor, _Call]:
+    """The states that enter the layers of ``stack`` when ``run`` runs it, and how it calls them."""
     layers, stack.layers = stack.layers, nn.ModuleList([_Catch()])
     try:
         run()
     except _CaughtError as caught:
-        return caught.call
+        return caught.states, caught.call
     finally:
         stack.layers = layers
     raise AssertionError("a stack without layers")
 
 
-def _listen(streamed: Streamed, wave: np.ndarray) -> None:
-    inputs = streamed.extractor(wave, sampling_rate=RATE_HZ, return_tensors="pt")
-    if streamed.is_whisper:
-        streamed.base.encoder(inputs.input_features)
-    else:
-        streamed.base(inputs.input_values)
+def _listen(streamed: Streamed, states: _States, clip: int, wave: np.ndarray) -> _Call:
+    base, inputs = streamed.base, streamed.extractor(wave, sampling_rate=RATE_HZ, return_tensors="pt")
+
+    def run() -> Any:
+        return base.encoder(inputs.input_features) if streamed.is_whisper else base(inputs.input_values)
+
+    states[clip], call = _first_call(base.encoder, run)
+    return call
 
 
 def _write(streamed: Streamed, memory: Tensor) -> Tensor:
@@ -225,13 +230,15 @@ def _write(streamed: Streamed, memory: Tensor) -> Tensor:
     return written[:, : model.config.max_target_positions]
 
 
-def _read_back(streamed: Streamed, tokens: Tensor, memory: Tensor) -> _Call:
+def _read_back(streamed: Streamed, states: _States, clip: int, tokens: Tensor, memory: Tensor) -> _Call:
     decoder = streamed.base.decoder
-    call = _first_call(
-        decoder, lambda: decoder(input_ids=tokens, encoder_hidden_states=memory, use_cache=False)
-    )
+
+    def run() -> Any:
+        return decoder(input_ids=tokens, encoder_hidden_states=memory, use_cache=False)
+
+    states[clip], call = _first_call(decoder, run)
     args = tuple(_Memory if arg is memory else arg for arg in call.args)
-    return _Call(call.states, args, {key: _Memory if arg is memory else arg for key, arg in call.options.items()})
+    return _Call(call.places, args, {key: _Memory if arg is memory else arg for key, arg in call.options.items()})
 
 
 def _pass(
@@ -244,9 +251,7 @@ def _pass(
 ) -> None:
     """Takes all clips through all layers of a stack; ``states`` then holds what the last layer hands on."""
     layers = getattr(streamed.base, side).layers
-    lengths = [call.states.shape[1] for call in calls]
-    for clip, call in enumerate(calls):
-        states[clip] = call.states
+    lengths = [call.places for call in calls]
     bias = None
     for number in track(range(len(layers)), f"listening, {side}", len(layers)):
         layer, name = layers[number], f"{streamed.prefix}{side}.layers.{number}"
@@ -258,7 +263,8 @@ def _pass(
         with watch(name, layer, lengths) as before:
             for clip, call in enumerate(calls):
                 before(clip)
-                states[clip] = _run(layer, states[clip], call, memory and memory[clip], bias)
+                heard = None if memory is None else memory[clip]
+                states[clip] = _run(layer, states[clip], call, heard, bias)
         layer.to("meta")
 
 

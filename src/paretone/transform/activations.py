@@ -5,7 +5,7 @@ and its execution see the same ones; a later module is not fitted to what compre
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,7 @@ class Rows:
         return torch.from_numpy(np.load(path).astype(np.float32)) if path.exists() else None
 
 
-def collect(checkpoint: Checkpoint, waves: Sequence[np.ndarray], folder: Path, *, seed: int) -> Rows:
+def collect(checkpoint: Checkpoint, waves: Iterable[np.ndarray], folder: Path, *, seed: int) -> Rows:
     """Runs the model of ``checkpoint`` on ``waves`` and keeps what its modules read, in ``folder``.
 
     The same places are kept in all modules of a stack; they are drawn from all places of all clips alike, padding of

@@ -28,6 +28,9 @@ def compress(
     method: str | None = None,
     allocation: str | None = None,
     units: str | None = None,
+    inputs: str | None = None,
+    calibrate: str | Path | None = None,
+    calibrate_limit: int | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
     revision: str | None = None,
@@ -46,6 +49,9 @@ def compress(
         method: a file of ``paretone.methods``.
         allocation: "uniform" (the default beside a method), "variance-tiers" or "error".
         units: "all", "ffn" or "heads"; "all" by default.
+        inputs: "gaussian" (the default) or "synthetic-probe": what modules are taken to read where there is no data.
+        calibrate: unlabelled audio that modules are fitted to, as ``data`` of ``paretone.evaluate``; no text is read.
+        calibrate_limit: at most so many of its recordings; 128 by default.
         settings: the method's own.
         seed: of all chance; 0 by default.
 
@@ -65,11 +71,15 @@ def compress(
         method=method,
         allocation=allocation,
         units=units,
+        inputs=inputs,
+        calibrate=calibrate,
+        calibrate_limit=calibrate_limit,
         settings=settings,
         seed=seed,
     )
     given: dict[str, object] = {"sparsity": sparsity, "target-params": target_params, "target-bytes": target_bytes}
     given |= {"target-macs": target_macs, "recipe": recipe, "preset": preset, "method": method}
+    given |= {"inputs": inputs, "calibrate": calibrate, "calibrate-limit": calibrate_limit}
     given |= {"allocation": allocation, "units": units, "seed": seed, "revision": revision}
     given["plan"] = "plan.json" if isinstance(plan, Plan) else plan
     command = command_of(str(model), given, settings or {})
@@ -88,6 +98,9 @@ def make_plan(
     method: str | None = None,
     allocation: str | None = None,
     units: str | None = None,
+    inputs: str | None = None,
+    calibrate: str | Path | None = None,
+    calibrate_limit: int | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
     revision: str | None = None,
@@ -105,6 +118,9 @@ def make_plan(
         method=method,
         allocation=allocation,
         units=units,
+        inputs=inputs,
+        calibrate=calibrate,
+        calibrate_limit=calibrate_limit,
         settings=settings,
         seed=seed,
     )
@@ -257,6 +273,9 @@ def request(
     method: str | None = None,
     allocation: str | None = None,
     units: str | None = None,
+    inputs: str | None = None,
+    calibrate: str | Path | None = None,
+    calibrate_limit: int | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
 ) -> Recipe | Plan:
@@ -273,6 +292,7 @@ def request(
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} exclude each other; give one of {', '.join(ways)}")
     own: dict[str, object] = {"--preset": preset, "--method": method, "--allocation": allocation, "--units": units}
+    own |= {"--inputs": inputs, "--calibrate": calibrate, "--calibrate-limit": calibrate_limit}
     own |= {"--set": settings or None}
     if plan is not None:
         _refuse_beside("--plan", own | {"--seed": seed})
@@ -285,7 +305,8 @@ def request(
         raise UserError(f"nothing says how small: give one of {', '.join(ways)}")
     if preset is None and method is None:
         preset = DEFAULT_PRESET
-    step = {"preset": preset, "method": method, "allocation": allocation, "units": units, **budgets}
+    step = {"preset": preset, "method": method, "allocation": allocation, "units": units, "inputs": inputs, **budgets}
+    step |= {"calibrate": None if calibrate is None else str(calibrate), "calibrate_limit": calibrate_limit}
     words = {key: value for key, value in step.items() if value is not None}
     return checked_recipe({"steps": [words | {"settings": dict(settings or {})}], "seed": seed or 0}, "command line")
 

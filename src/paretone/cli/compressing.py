@@ -24,6 +24,9 @@ def plan(
     method: o.Method = None,
     allocation: o.Allocation = None,
     units: o.UnitKind = None,
+    inputs: o.Inputs = None,
+    calibrate: o.Calibrate = None,
+    calibrate_limit: o.CalibrateLimit = None,
     settings: o.Settings = None,
     seed: o.Seed = None,
     revision: o.Revision = None,
@@ -46,6 +49,9 @@ def plan(
         method=method,
         allocation=allocation,
         units=units,
+        inputs=inputs,
+        calibrate=calibrate,
+        calibrate_limit=calibrate_limit,
         settings=parse_settings(settings or []),
         seed=seed,
         revision=revision,
@@ -72,13 +78,16 @@ def compress(
     method: o.Method = None,
     allocation: o.Allocation = None,
     units: o.UnitKind = None,
+    inputs: o.Inputs = None,
+    calibrate: o.Calibrate = None,
+    calibrate_limit: o.CalibrateLimit = None,
     settings: o.Settings = None,
     seed: o.Seed = None,
     revision: o.Revision = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
-    """Make a model smaller, without data and without training."""
+    """Make a model smaller, without training and, unless some is given to --calibrate, without data."""
     from paretone.api import compress as carry_out
     from paretone.plan import parse_settings
 
@@ -95,6 +104,9 @@ def compress(
         method=method,
         allocation=allocation,
         units=units,
+        inputs=inputs,
+        calibrate=calibrate,
+        calibrate_limit=calibrate_limit,
         settings=parse_settings(settings or []),
         seed=seed,
         revision=revision,

@@ -38,6 +38,16 @@ Method = Annotated[
     str | None, typer.Option(help="In place of a preset: closed_form, cluster, magnitude, random, depth.")
 ]
 UnitKind = Annotated[Literal["all", "ffn", "heads"] | None, typer.Option(help="Which units; all by default.")]
+Inputs = Annotated[
+    Literal["gaussian", "synthetic-probe"] | None,
+    typer.Option(help="What modules are taken to read where there is no data; gaussian by default."),
+]
+Calibrate = Annotated[
+    str | None, typer.Option(help="Unlabelled audio to fit modules to: as --data of evaluate, without text.")
+]
+CalibrateLimit = Annotated[
+    int | None, typer.Option(help="At most so many recordings of --calibrate; 128 by default.", min=1)
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, e.g. outgoing=mean; repeatable."),

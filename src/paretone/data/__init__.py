@@ -2,6 +2,7 @@
 
 from paretone.data.audio import RATE_HZ, measure_audio, read_audio, segment
 from paretone.data.opening import open_data
+from paretone.data.probe import probes
 from paretone.data.records import BadUtteranceError, Data, SkippedAudio, Utterance
 from paretone.data.seen import (
     AUDIO_KEY,
@@ -26,6 +27,7 @@ __all__ = [
     "audio_digests",
     "measure_audio",
     "open_data",
+    "probes",
     "read_audio",
     "read_making",
     "refuse_seen",

@@ -13,19 +13,20 @@ MANIFEST_FILE = "manifest.jsonl"
 _AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 
 
-def read_manifest(path: Path) -> Iterator[Entry]:
+def read_manifest(path: Path, *, labelled: bool = True) -> Iterator[Entry]:
     """Entries of a JSONL manifest: ``audio`` (relative to the manifest) and ``text``, optional ``id``, ``language``
-    and ``speaker``; other keys are ignored. Without an ``id`` the audio's name is one.
+    and ``speaker``; other keys are ignored. Without an ``id`` the audio's name is one. Text is needed and
+    read where the manifest is taken as ``labelled``.
 
     Raises:
         UserError: with file and line number, if a line is not such an object.
     """
     for number, line in enumerate(_lines(path), 1):
         if line.strip():
-            yield _manifest_entry(path, f"{path}, line {number}", line)
+            yield _manifest_entry(path, f"{path}, line {number}", line, labelled)
 
 
-def _manifest_entry(path: Path, where: str, line: str) -> Entry:
+def _manifest_entry(path: Path, where: str, line: str, labelled: bool) -> Entry:
     try:
         fields = json.loads(line)
     except json.JSONDecodeError as error:
@@ -38,13 +39,13 @@ def _manifest_entry(path: Path, where: str, line: str) -> Entry:
     if not audio:
         guess = next((did_you_mean("audio", [key]) for key in fields if "audio" in key), "")
         raise UserError(f"{where}: no 'audio'; give the path of the recording, relative to the manifest{guess}")
-    if "text" not in fields:
+    if labelled and "text" not in fields:
         raise UserError(f"{where}: no 'text'; give the words that are said in {audio}{did_you_mean('text', fields)}")
     return Entry(
         id=_string(fields, "id", where) or audio,
         audio=path.parent / audio,
         name=audio,
-        text=_string(fields, "text", where),
+        text=_string(fields, "text", where) if labelled else None,
         language=_string(fields, "language", where) or None,
         speaker=_string(fields, "speaker", where) or None,
     )
@@ -102,10 +103,10 @@ def read_common_voice(table: Path) -> Iterator[Entry]:
         )
 
 
-def find_corpus(folder: Path, split: str = "test") -> Iterator[Entry]:
+def find_corpus(folder: Path, split: str = "test", *, labelled: bool = True) -> Iterator[Entry]:
     """The entries of a folder, whichever kind of corpus it holds; of Common Voice the table of ``split``."""
     if (folder / MANIFEST_FILE).exists():
-        return read_manifest(folder / MANIFEST_FILE)
+        return read_manifest(folder / MANIFEST_FILE, labelled=labelled)
     tables = sorted(table.name for table in folder.glob("*.tsv"))
     if f"{split}.tsv" in tables:
         return read_common_voice(folder / f"{split}.tsv")

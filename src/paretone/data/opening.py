@@ -20,6 +20,7 @@ def open_data(
     skip_bad: bool = False,
     language: str | None = None,
     split: str = "test",
+    labelled: bool = True,
 ) -> Data:
     """List utterances and check that every recording can be read to its end.
 
@@ -31,6 +32,7 @@ def open_data(
         skip_bad: leave out recordings that cannot be read and empty references, and list them in ``skipped``.
         language: for utterances whose language the data does not tell.
         split: which one of a Common Voice folder or a hub id that names none.
+        labelled: whether the words that are said are needed; without it they are not read, and are empty.
 
     Raises:
         UserError: if there is no such data, a line is malformed, an id comes twice, or, without ``skip_bad``, a
@@ -40,9 +42,9 @@ def open_data(
         raise UserError(f"limit is {limit}; it must be 1 or more")
     utterances: list[Utterance] = []
     skipped: list[SkippedAudio] = []
-    for entry in track(_distinct(islice(_entries(str(data), split), limit)), "checking audio", total=limit):
+    for entry in track(_distinct(islice(_entries(str(data), split, labelled), limit)), "checking audio", total=limit):
         try:
-            utterances.append(_check(entry, language))
+            utterances.append(_check(entry, language, labelled))
         except BadUtteranceError as error:
             if not skip_bad:
                 raise
@@ -54,12 +56,12 @@ def open_data(
     return Data(_name_of(str(data)), str(data), digest_of(found), found, tuple(skipped), _attribution(data))
 
 
-def _entries(data: str, split: str) -> Iterator[Entry]:
+def _entries(data: str, split: str, labelled: bool) -> Iterator[Entry]:
     path = Path(data)
     if path.is_dir():
-        return find_corpus(path, split)
+        return find_corpus(path, split, labelled=labelled)
     if path.exists():
-        return read_common_voice(path) if path.suffix == ".tsv" else read_manifest(path)
+        return read_common_voice(path) if path.suffix == ".tsv" else read_manifest(path, labelled=labelled)
     embedded = _embedded(data)
     if embedded is not None:
         return read_manifest(embedded)
@@ -92,15 +94,15 @@ def _distinct(entries: Iterator[Entry]) -> Iterator[Entry]:
         yield entry
 
 
-def _check(entry: Entry, language: str | None) -> Utterance:
+def _check(entry: Entry, language: str | None, labelled: bool) -> Utterance:
     where = str(entry.audio) if isinstance(entry.audio, Path) else entry.name
-    if not (entry.text or "").strip():
+    if labelled and not (entry.text or "").strip():
         raise BadUtteranceError(where, "empty reference, so it has no word error rate")
     return Utterance(
         id=entry.id,
         audio=entry.audio,
         name=entry.name,
-        text=entry.text or "",
+        text=(entry.text or "") if labelled else "",
         language=entry.language or language,
         speaker=entry.speaker,
         duration_s=measure_audio(entry.audio, name=where),

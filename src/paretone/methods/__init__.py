@@ -15,6 +15,8 @@ and one that works on whole layers
 
     keep_layers(depth: int, keep: int, *, <settings>) -> tuple[int, ...]
 
+A method that rewrites modules and sets ``READS_SEEN`` fits to the rows in ``module.seen``, where there are any.
+
 The keyword-only arguments with their types and defaults are the method's settings: nothing else lists them.
 """
 
@@ -28,7 +30,15 @@ from paretone.errors import UserError, did_you_mean
 
 KINDS = ("fold", "rewrite", "keep_layers")
 
-__all__ = ["companion", "known_methods", "method_function", "rewrites_modules", "settings_of", "works_on_layers"]
+__all__ = [
+    "companion",
+    "known_methods",
+    "method_function",
+    "reads_seen",
+    "rewrites_modules",
+    "settings_of",
+    "works_on_layers",
+]
 
 
 def known_methods() -> list[str]:
@@ -64,6 +74,11 @@ def works_on_layers(name: str) -> bool:
 def rewrites_modules(name: str) -> bool:
     """Whether method ``name`` writes new weights, and may change the size of heads."""
     return method_function(name).__name__ == "rewrite"
+
+
+def reads_seen(name: str) -> bool:
+    """Whether method ``name`` makes use of rows that were seen while the model ran."""
+    return bool(getattr(importlib.import_module(f"{__name__}.{name}"), "READS_SEEN", False))
 
 
 def settings_of(name: str) -> dict[str, tuple[Any, Any]]:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from paretone.methods._gaussian import through_norm
+from paretone.methods._seen import input_moments, root_of, value_moments
+from paretone.methods._surgeon import refit
 from paretone.modules import Attention
 
 _RANK_TOLERANCE = 1e-10  # of the largest eigenvalue: below it a direction of the rows is rounding
@@ -31,6 +33,9 @@ class Heads:
             gone; the values' mean is in the output bias of ``plain``.
         output: (heads, head_dim, model), transposed.
         plain: the same attention in the model's own coordinates, with biases moved.
+
+    Where rows were seen, each is expressed in other coordinates: those in which the second moments that were seen are
+    the identity. Of values it is what a head hands on that was seen, after it has averaged over places.
     """
 
     query: Tensor
@@ -46,6 +51,8 @@ def heads_of(module: Attention) -> Heads:
     Key biases add a constant to all scores of a query: dropped. Rows of softmax sum to 1, so what the values have on
     average passes through unchanged: it goes to the output bias. Both are exact.
     """
+    if module.seen is not None:
+        return _seen_heads(module)
     query = through_norm(module.query, module.norm)
     query_mean = module.query_bias + module.query @ module.norm.shift
     key = through_norm(module.key, module.memory_norm)
@@ -57,6 +64,33 @@ def heads_of(module: Attention) -> Heads:
     )
     query = torch.cat([query, query_mean.unsqueeze(-1)], dim=-1)
     return Heads(query, key, value, module.output.transpose(1, 2), plain)
+
+
+def _seen_heads(module: Attention) -> Heads:
+    assert module.seen is not None
+    seen, heads = module.seen, module.width
+    mean, spread = input_moments(module.norm, seen.inputs)
+    read = torch.cat([module.query, module.query_bias.unsqueeze(-1)], dim=-1)
+    query = read @ root_of(_with_one(mean, spread))
+    if seen.memory is not None:
+        mean, spread = input_moments(module.memory_norm, seen.memory)
+    handed_mean, handed = value_moments(module, mean, spread)
+    bias = module.output_bias + torch.einsum("hed,hd->e", module.output, handed_mean)
+    plain = replace(
+        module,
+        key_bias=torch.zeros_like(module.key_bias),
+        value_bias=module.value_bias - handed_mean,
+        output_bias=bias,
+        seen=None,
+    )
+    value = root_of(handed).unflatten(0, (heads, module.head_dim))
+    return Heads(query, module.key @ root_of(spread), value, module.output.transpose(1, 2), plain)
+
+
+def _with_one(mean: Tensor, spread: Tensor) -> Tensor:
+    """(model + 1, model + 1) second moments of (x, 1)."""
+    extended = torch.cat([mean, mean.new_ones(1)])
+    return torch.block_diag(spread, spread.new_zeros(1, 1)) + torch.outer(extended, extended)
 
 
 def products(left: Tensor, right: Tensor) -> Tensor:
@@ -250,3 +284,29 @@ def _padded(rows: Tensor, rank: int) -> Tensor:
     """``rows`` with zeros up to ``rank``: stacked rows can be fewer than the size of a head."""
     missing = rank - len(rows)
     return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows
+
+
+def refitted_output(module: Attention, heads: Heads, made: Attention, new: Sequence[Head]) -> Attention:
+    """``made`` with the output projection and its bias that come nearest to the output that was seen.
+
+    Exact where heads still look where they looked: then what new heads hand on follows from what old ones did.
+    """
+    rank, old_dim = made.head_dim, module.head_dim
+    selects = rank == old_dim and all(len(head.members) == 1 for head in new)
+    handing = torch.zeros(len(new) * rank, module.width * old_dim, dtype=torch.float64)
+    for number, head in enumerate(new):
+        columns = torch.cat([torch.arange(old_dim) + member * old_dim for member in head.members])
+        rows = torch.eye(old_dim, dtype=torch.float64) if selects else _padded(head.output.right[:rank], rank)
+        handing[number * rank : (number + 1) * rank, columns] = rows
+    stacked = heads.value.flatten(0, 1)
+    handed = stacked @ stacked.T
+    weight, bias = refit(
+        module.output.movedim(0, 1).flatten(1),
+        module.output_bias,
+        (module.value_bias - heads.plain.value_bias).flatten(),
+        handed @ handing.T,
+        handing @ handed @ handing.T,
+        torch.zeros(len(handing), dtype=torch.float64),
+    )
+    output = weight.unflatten(1, (len(new), rank)).movedim(1, 0)
+    return replace(made, output=output, output_bias=bias)

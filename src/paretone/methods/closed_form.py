@@ -2,9 +2,11 @@
 
 FFN: hidden units are chosen by optimal brain surgeon on the covariance that their activations have behind a layer norm,
 and the outgoing weights are refitted to make up for those that went. Attention: heads are cut to their leading singular
-directions, merged or dropped, all in terms of the products that no change of basis alters. No data, no training.
+directions, merged or dropped, all in terms of the products that no change of basis alters. No training, and no data:
+where rows were seen while the model ran, their moments take the place of those that the norms let expect.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -13,7 +15,17 @@ import torch
 from torch import Tensor
 
 from paretone.errors import UserError
-from paretone.methods._gauge import Head, Heads, Nest, assemble, head_of, heads_of, nest, truncation_errors
+from paretone.methods._gauge import (
+    Head,
+    Heads,
+    Nest,
+    assemble,
+    head_of,
+    heads_of,
+    nest,
+    refitted_output,
+    truncation_errors,
+)
 from paretone.methods._gaussian import (
     activation_function,
     bank_of,
@@ -21,6 +33,7 @@ from paretone.methods._gaussian import (
     cross_covariance,
     slope_energy,
 )
+from paretone.methods._seen import blended, moments_of, trust
 from paretone.methods._surgeon import eliminate
 from paretone.methods._surgeon import refit as refitted
 from paretone.modules import Analysis, Attention, FeedForward, Module, Rewrite
@@ -29,6 +42,7 @@ Bank = Literal["select", "merge", "merge-repaired"]
 Search = Literal["surgeon", "magnitude"]
 HeadsBy = Literal["mixed", "truncate", "merge", "drop"]
 
+READS_SEEN = True
 LEAST_SHARE = 16  # error curves end at one in so many hidden units
 _LLOYD_ROUNDS = 8
 
@@ -57,7 +71,8 @@ def rewrite(
             the metric of what units add to the output; ``merge-repaired`` also gives merged rows their members' mean
             length back (Model Folding, arXiv 2502.10216).
         search: how hidden units are chosen: optimal brain surgeon, or the norm of the unit.
-        refit: whether the outgoing weights are fitted anew; without it clusters add up and the rest is lost.
+        refit: whether the outgoing weights are fitted anew; without it clusters add up and the rest is lost. Those of
+            an attention are where rows were seen.
         heads: ``truncate`` keeps every head and cuts its rank (CLOVER, arXiv 2411.17426), ``merge`` and ``drop`` keep
             the rank; ``mixed`` may do all three, as the error model says.
     """
@@ -90,16 +105,18 @@ def uniform_shape(width: int, head_dim: int, rows: int, *, heads: HeadsBy = "mix
 
 def _activity(module: FeedForward) -> tuple[Tensor, Tensor]:
     """(units,) means and (units, units) covariance of the activations: as seen, or as a Gaussian input makes them."""
-    if module.seen is not None:
-        rows = _hidden(module.weight_in, module.bias_in, module)
-        return rows.mean(dim=0), torch.cov(rows.T, correction=0)
     gaussian = bank_of(module.weight_in, module.bias_in, module.norm, module.activation)
-    return gaussian.means, covariance(gaussian)
+    expected = gaussian.means, covariance(gaussian)
+    if module.seen is None:
+        return expected
+    rows = module.seen.inputs
+    seen = moments_of(rows, _hidden(module.weight_in, module.bias_in, module.activation))
+    return blended(seen, expected, trust(len(rows), module.width))
 
 
-def _hidden(weight: Tensor, bias: Tensor, module: FeedForward) -> Tensor:
-    assert module.seen is not None
-    return activation_function(module.activation)(module.seen.inputs.double() @ weight.T + bias)
+def _hidden(weight: Tensor, bias: Tensor, activation: str) -> Callable[[Tensor], Tensor]:
+    function = activation_function(activation)
+    return lambda rows: function(rows @ weight.T + bias)
 
 
 def _order(module: FeedForward, moments: Tensor, search: Search, leave: int) -> tuple[Tensor, Tensor]:
@@ -184,14 +201,17 @@ def _merged(module: FeedForward, kept: Tensor, means: Tensor, refit: bool, *, re
 
 def _new_activity(module: FeedForward, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Covariance of old with new activations, of new ones, and the means of the new ones."""
-    if module.seen is not None:
-        old, new = _hidden(module.weight_in, module.bias_in, module), _hidden(weight, bias, module)
-        centred = new - new.mean(dim=0)
-        cross = (old - old.mean(dim=0)).T @ centred / len(new)
-        return cross, centred.T @ centred / len(new), new.mean(dim=0)
     old_bank = bank_of(module.weight_in, module.bias_in, module.norm, module.activation)
     new_bank = bank_of(weight, bias, module.norm, module.activation)
-    return cross_covariance(old_bank, new_bank), covariance(new_bank), new_bank.means
+    cross, spread = cross_covariance(old_bank, new_bank), covariance(new_bank)
+    if module.seen is None:
+        return cross, spread, new_bank.means
+    rows, old = module.seen.inputs, module.width
+    both = [_hidden(w, b, module.activation) for w, b in ((module.weight_in, module.bias_in), (weight, bias))]
+    expected = torch.cat([torch.cat([covariance(old_bank), cross], 1), torch.cat([cross.T, spread], 1)])
+    prior = torch.cat([old_bank.means, new_bank.means]), expected
+    means, joint = blended(moments_of(rows, *both), prior, trust(len(rows), old))
+    return joint[:old, old:], joint[old:, old:], means[old:]
 
 
 def _weighted_lloyd(points: Tensor, weights: Tensor, kept: Tensor) -> Tensor:
@@ -252,6 +272,8 @@ def _rewrite_attention(module: Attention, keep: int, head_dim: int, refit: bool,
     for number, head in enumerate(new):
         members[list(head.members)] = number
     made = _as_they_were(heads, new) if _only_selects(new, module, head_dim) else assemble(heads, new, head_dim)
+    if refit and module.seen is not None:
+        made = refitted_output(module, heads, made, new)
     return Rewrite(made, members, torch.tensor([head.representative for head in new]))
 
 

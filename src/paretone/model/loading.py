@@ -49,6 +49,33 @@ def load(
     return _load_weights(folder, auto_class, base_class, device, dtype, attn_implementation), _load_processor(folder)
 
 
+def build_empty(
+    folder: Path, config: Mapping[str, Any], extra: Mapping[str, Any]
+) -> "tuple[PreTrainedModel, ProcessorMixin]":
+    """The model in ``folder`` in evaluation mode and without weights (on the meta device), and its processor.
+
+    Args:
+        extra: fields that its configuration gets.
+    """
+    import torch
+    import transformers
+
+    register()
+    auto_class, _ = _classes(folder, config)
+    with _quiet():
+        try:
+            made = transformers.AutoConfig.from_pretrained(folder)
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{folder / 'config.json'}: {_one_line(error)}") from error
+        for name, value in extra.items():
+            setattr(made, name, value)
+        with torch.device("meta"):
+            model = getattr(transformers, auto_class).from_config(made)
+        if (folder / "generation_config.json").exists():
+            model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+    return model.eval(), _load_processor(folder)
+
+
 def _classes(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
     """The auto class and the stock class that the weights belong to."""
     model_type = config.get("model_type")

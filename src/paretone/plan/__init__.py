@@ -1,20 +1,25 @@
 """Recipes resolved into plans, without reading weights."""
 
 from paretone.plan.blueprint import Blueprint, layer_name
-from paretone.plan.plan import ModulePlan, Plan, StepPlan, read_plan
+from paretone.plan.material import Material
+from paretone.plan.plan import Calibration, ModulePlan, Plan, StepPlan, read_plan
 from paretone.plan.presets import DEFAULT_PRESET, PRESETS
-from paretone.plan.recipe import Recipe, checked_recipe, parse_settings, read_recipe
+from paretone.plan.recipe import CALIBRATE_LIMIT, Recipe, Step, checked_recipe, parse_settings, read_recipe
 from paretone.plan.resolve import after_step, blueprint_of, plan_of, resolve
 from paretone.plan.weighing import Analyses
 
 __all__ = [
+    "CALIBRATE_LIMIT",
     "DEFAULT_PRESET",
     "PRESETS",
     "Analyses",
     "Blueprint",
+    "Calibration",
+    "Material",
     "ModulePlan",
     "Plan",
     "Recipe",
+    "Step",
     "StepPlan",
     "after_step",
     "blueprint_of",

@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from paretone.errors import UserError
 
@@ -55,11 +63,24 @@ class LayersPlan(BaseModel):
         return self
 
 
+class Calibration(BaseModel):
+    """The unlabelled audio that a step is fitted to: ``clips`` recordings of ``data``, ``limit`` at most."""
+
+    model_config = _FROZEN
+
+    data: str
+    name: str
+    digest: str
+    clips: Annotated[int, Field(ge=1)]
+    limit: Annotated[int, Field(ge=1)]
+
+
 class StepPlan(BaseModel):
     """One method with its settings and the exact widths it is to reach.
 
     ``recipe_only`` is what was asked for that no flag of ``compress`` can say: rules, profile, multiple, floor. Empty
     where flags lead to this step again; null in older plans, which do not record it.
+    ``inputs`` and ``calibration`` stand in a plan's file only where a step reads more than weights.
     """
 
     model_config = _FROZEN
@@ -77,6 +98,31 @@ class StepPlan(BaseModel):
     settings: dict[str, Any]
     modules: tuple[ModulePlan, ...] = ()
     layers: tuple[LayersPlan, ...] = ()
+    inputs: Literal["gaussian", "synthetic-probe"] = "gaussian"
+    calibration: Calibration | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        if self.inputs == "gaussian":
+            del fields["inputs"]
+        if self.calibration is None:
+            del fields["calibration"]
+        return fields
+
+    @property
+    def tier(self) -> str:
+        """What the step learns from beside weights, in the words of provenance and model card."""
+        if self.calibration is not None:
+            told = self.calibration
+            return f"calibrated on {told.name}, {told.digest}, {told.clips} clips"
+        return "data-free" if self.inputs == "gaussian" else self.inputs
+
+    @model_validator(mode="after")
+    def _one_kind_of_inputs(self) -> "StepPlan":
+        if self.calibration is not None and self.inputs != "gaussian":
+            raise ValueError("inputs and calibration exclude each other")
+        return self
 
     @model_validator(mode="after")
     def _each_once(self) -> "StepPlan":

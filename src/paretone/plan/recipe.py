@@ -12,13 +12,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from paretone.errors import UserError, did_you_mean
-from paretone.methods import companion, method_function, settings_of, works_on_layers
+from paretone.methods import companion, method_function, reads_seen, settings_of, works_on_layers
 from paretone.plan.presets import PRESETS
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Target = Annotated[float, Field(gt=0, le=1)]
 TARGETS = ("params", "bytes", "macs")
 NO_FLAGS = ("rules", "profile", "multiple", "floor")
+CALIBRATE_LIMIT = 128
 
 
 class Rule(BaseModel):
@@ -52,6 +53,10 @@ class Step(BaseModel):
             widths of one size in each stack and whole heads, as stock transformers wants them.
         multiple: FFN widths are multiples of it; sizes of heads of 8 or of it, the smaller.
         floor: share of each module that stays in any case, with allocation ``error``.
+        inputs: what modules are taken to read where no data is given: ``gaussian``, in closed form behind their norms;
+            ``synthetic-probe``, what they read while the model hears speech-shaped noise.
+        calibrate: unlabelled audio; modules are fitted to what they read while the model hears it.
+        calibrate_limit: at most so many of its recordings, from the start.
         settings: the method's own, see ``paretone.methods``.
     """
 
@@ -68,6 +73,9 @@ class Step(BaseModel):
     profile: Literal["free", "equal-heads", "stock"] = "free"
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
     floor: Annotated[float, Field(gt=0, le=1)] = 0.125
+    inputs: Literal["gaussian", "synthetic-probe"] = "gaussian"
+    calibrate: str | None = None
+    calibrate_limit: Annotated[int, Field(ge=1)] = CALIBRATE_LIMIT
     settings: dict[str, Any] = {}
     rules: tuple[Rule, ...] = ()
 
@@ -142,6 +150,7 @@ def _checked_step(step: Step, where: str) -> Step:
         name = function.__module__.split(".")[-1]
         raise UserError(f"{where}: {name} needs sparsity, target_params, target_bytes, target_macs or rules")
     _check_allocation(step, where)
+    _check_inputs(step, where)
     return step.model_copy(update={"settings": settings})
 
 
@@ -171,6 +180,18 @@ def _check_allocation(step: Step, where: str) -> None:
         raise UserError(f"{where}: floor has an effect with allocation error only; leave it out")
     if by_error and step.sparsity is None and step.target is None:
         raise UserError(f"{where}: allocation error needs a sparsity, target_params, target_bytes or target_macs")
+
+
+def _check_inputs(step: Step, where: str) -> None:
+    for name, given in (("inputs", step.inputs != "gaussian"), ("calibrate", step.calibrate is not None)):
+        if given and not reads_seen(step.method):
+            raise UserError(
+                f"{where}: {name} has no effect with {step.method}, which reads weights alone; leave it out"
+            )
+    if step.calibrate is not None and "inputs" in step.model_fields_set:
+        raise UserError(f"{where}: inputs has no effect beside calibrate, which says what modules read; leave it out")
+    if step.calibrate is None and "calibrate_limit" in step.model_fields_set:
+        raise UserError(f"{where}: calibrate_limit has an effect with calibrate only; leave it out")
 
 
 def checked_settings(method: str, given: dict[str, Any], where: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """From a recipe to a plan: exact widths and sizes, from the headers alone unless an allocation weighs modules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -8,22 +8,31 @@ from paretone.checkpoint import Checkpoint, size_bytes
 from paretone.errors import UserError, did_you_mean
 from paretone.families import family_of
 from paretone.groups import Group, Stack, Table
-from paretone.methods import companion, method_function, rewrites_modules, works_on_layers
+from paretone.methods import companion, method_function, reads_seen, rewrites_modules, works_on_layers
 from paretone.modules import Analysis
 from paretone.plan.allocation import least_error, tiered_widths
 from paretone.plan.blueprint import Blueprint, layer_name, narrowed, shallower
 from paretone.plan.budget import TOLERANCE, checked_keep, share_kept, unit_macs, unit_parameters, widths_for_budget
 from paretone.plan.choices import choices_of
+from paretone.plan.material import Material
 from paretone.plan.plan import LayersPlan, ModulePlan, ModuleWidths, Plan, StepPlan
 from paretone.plan.recipe import Recipe, Rule, Step, checked_settings
 from paretone.plan.weighing import Analyses, analyses_of, check_untouched, error_weights, variances_of
 
 
-def resolve(checkpoint: Checkpoint, recipe: Recipe, *, source: str, analyses: Analyses | None = None) -> Plan:
+def resolve(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    *,
+    source: str,
+    analyses: Analyses | None = None,
+    materials: Sequence[Material] = (),
+) -> Plan:
     """Works out every width of ``recipe`` for the model in ``checkpoint``; only allocations read weights.
 
     Args:
         analyses: where what an allocation by error found is kept for whoever carries the plan out.
+        materials: what each step learns from beside weights.
 
     Raises:
         UserError: if the model is not supported, a rule has no effect, or a budget can't be met.
@@ -32,7 +41,8 @@ def resolve(checkpoint: Checkpoint, recipe: Recipe, *, source: str, analyses: An
     model, steps = before, []
     for number, step in enumerate(recipe.steps, start=1):
         where = f"step {number} ({step.method})"
-        resolved, found = _resolve_step(Request(checkpoint, before, model, step, recipe.seed, where))
+        material = materials[number - 1] if materials else Material()
+        resolved, found = _resolve_step(Request(checkpoint, before, model, step, recipe.seed, where, material))
         if analyses is not None:
             analyses.update({(number, name): analysis for name, analysis in found.items()})
         model = after_step(model, resolved)
@@ -64,6 +74,8 @@ def plan_of(before: Blueprint, steps: tuple[StepPlan, ...], source: str) -> Plan
 def _check_method(step: StepPlan, where: str) -> None:
     """Refuses a step whose method or settings don't exist or don't do what it lists."""
     checked_settings(step.method, step.settings, where)
+    if step.tier != "data-free" and not reads_seen(step.method):
+        raise UserError(f"{where}: {step.method} can't do that: it reads weights alone")
     cuts_heads = any(module.keep_dim != module.head_dim for module in step.modules)
     if cuts_heads and not rewrites_modules(step.method):
         raise UserError(f"{where}: {step.method} can't do that: it keeps heads at their size")
@@ -113,6 +125,7 @@ class Request:
     step: Step
     seed: int
     where: str
+    material: Material
 
     @property
     def target(self) -> float | None:
@@ -141,6 +154,8 @@ def _resolve_step(asked: Request) -> tuple[StepPlan, dict[str, Analysis]]:
         recipe_only=step.beyond_flags,
         seed=asked.seed,
         settings=step.settings,
+        inputs=step.inputs,
+        calibration=asked.material.calibration,
     )
     if works_on_layers(step.method):
         return bare.model_copy(update={"layers": _layers(asked)}), {}
@@ -242,7 +257,7 @@ def _by_error(
     """The shapes of least modelled error for the budget, and what was found out about each module."""
     step, model = asked.step, asked.model
     check_untouched(asked.checkpoint, model, free, asked.where)
-    analyses = analyses_of(asked.checkpoint, model, free, step.method, step.settings)
+    analyses = analyses_of(asked.checkpoint, model, free, step.method, step.settings, asked.material)
     weights = error_weights(asked.checkpoint, model, analyses)
     what = step.target[0] if step.target else "params"
     after_rules = narrowed(model, {n: k for n, (k, _) in ruled.items()}, {n: d for n, (_, d) in ruled.items() if d})

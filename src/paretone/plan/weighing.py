@@ -9,6 +9,7 @@ from paretone.groups import Group, Stack
 from paretone.methods import companion
 from paretone.modules import Analysis, module_of
 from paretone.plan.blueprint import Blueprint
+from paretone.plan.material import Material
 from paretone.progress import track
 
 if TYPE_CHECKING:
@@ -52,17 +53,29 @@ def variances_of(checkpoint: Checkpoint, model: Blueprint, groups: Sequence[Grou
 
 
 def analyses_of(
-    checkpoint: Checkpoint, model: Blueprint, groups: Sequence[Group], method: str, settings: Mapping[str, Any]
+    checkpoint: Checkpoint,
+    model: Blueprint,
+    groups: Sequence[Group],
+    method: str,
+    settings: Mapping[str, Any],
+    material: Material | None = None,
 ) -> dict[str, Analysis]:
-    """What every size of each module would cost, by the method's own error model."""
+    """What every size of each module would cost, by the method's own error model, on the rows of ``material``."""
     analyse = companion(method, "analyse")
     assert analyse is not None
     found = {}
     for group in track(groups, "analysing modules", len(groups)):
         tensors = tensors_at(checkpoint, model, group.tensors)
         norms = tensors_at(checkpoint, model, group.norms)
-        found[group.name] = analyse(module_of(group, tensors, norms), **settings)
+        seen = None if material is None else material.seen(_source_name(model, group))
+        found[group.name] = analyse(module_of(group, tensors, norms, seen), **settings)
     return found
+
+
+def _source_name(model: Blueprint, group: Group) -> str:
+    """What the source calls the module: steps renumber layers, and keep what follows the number."""
+    tensor = group.slots[0].tensor
+    return model.origin[tensor].removesuffix(tensor.removeprefix(group.name))
 
 
 def error_weights(checkpoint: Checkpoint, model: Blueprint, analyses: Mapping[str, Analysis]) -> dict[str, float]:

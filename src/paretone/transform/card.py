@@ -46,7 +46,7 @@ pipeline_tag: automatic-speech-recognition
 
 # {plan.source.rstrip("/").split("/")[-1]}, compressed
 
-Made without data and without training by [Paretone](https://pypi.org/project/paretone/) from `{plan.source}`:
+Made {_without(plan)} by [Paretone](https://pypi.org/project/paretone/) from `{plan.source}`:
 
 {steps}
 
@@ -72,6 +72,17 @@ Not measured here. Measure it on your own speech before you use it, both models 
 paretone evaluate PATH --data DATA --baseline {plan.source}
 ```
 """
+
+
+def _without(plan: Plan) -> str:
+    tiers = list(dict.fromkeys(step.tier for step in plan.steps if step.tier != "data-free"))
+    if not tiers:
+        return "without data and without training (data-free)"
+    return f"without training, {', '.join(map(_told, tiers))},"
+
+
+def _told(tier: str) -> str:
+    return f"fitted to what it computes on synthetic sound ({tier})" if tier == "synthetic-probe" else tier
 
 
 def _asked(sparsity: float | None, target_params: float | None) -> str:

@@ -14,6 +14,7 @@ from paretone.memory import peak_rss_bytes
 from paretone.model import REMOTE_CODE
 from paretone.plan import Analyses, Plan, Recipe, plan_of, resolve
 from paretone.plan.resolve import blueprint_of
+from paretone.transform.calibrate import Heard, asked_of, heard, write_calibration
 from paretone.transform.card import model_card
 from paretone.transform.config import new_config, new_generation_config
 from paretone.transform.execute import write_weights
@@ -52,7 +53,9 @@ class Compressed:
 
 def make_plan(model: str, how: Recipe | Plan, *, revision: str | None = None) -> Plan:
     """The plan of a recipe for ``model``; a plan is checked against the model and its sizes worked out anew."""
-    return _planned(open_checkpoint(locate(model, revision)), how, model)
+    checkpoint = open_checkpoint(locate(model, revision))
+    with heard(checkpoint, asked_of(how, only_weighing=True)) as found:
+        return _planned(checkpoint, how, model, {}, found)
 
 
 def compress(
@@ -82,19 +85,20 @@ def compress(
     check_new_folder(out, overwrite=overwrite, ours=OURS)
     checkpoint = open_checkpoint(folder)
     analyses: Analyses = {}
-    plan = _planned(checkpoint, how, model, analyses)
-    with new_folder(out, overwrite=overwrite, ours=OURS) as partial:
-        plan = plan.model_copy(update={"source_digest": checkpoint.digest()})
-        notices = _notices(plan)
-        command = command or f"paretone compress {model} OUT"
-        notices += _write_all(checkpoint, plan, partial, revision, command, analyses)
+    with heard(checkpoint, asked_of(how, only_weighing=False)) as found:
+        plan = _planned(checkpoint, how, model, analyses, found)
+        with new_folder(out, overwrite=overwrite, ours=OURS) as partial:
+            plan = plan.model_copy(update={"source_digest": checkpoint.digest()})
+            notices = _notices(plan)
+            command = command or f"paretone compress {model} OUT"
+            notices += _write_all(checkpoint, plan, partial, revision, command, analyses, found)
     peak = peak_rss_bytes()
     return Compressed(out, plan, time.monotonic() - started, peak, tuple(notices))
 
 
-def _planned(checkpoint: Checkpoint, how: Recipe | Plan, source: str, analyses: Analyses | None = None) -> Plan:
+def _planned(checkpoint: Checkpoint, how: Recipe | Plan, source: str, analyses: Analyses, found: Heard) -> Plan:
     if isinstance(how, Recipe):
-        return resolve(checkpoint, how, source=source, analyses=analyses)
+        return resolve(checkpoint, how, source=source, analyses=analyses, materials=found.materials)
     return plan_of(blueprint_of(checkpoint, source), how.steps, source)
 
 
@@ -111,9 +115,15 @@ def _notices(plan: Plan) -> list[str]:
 
 
 def _write_all(
-    checkpoint: Checkpoint, plan: Plan, partial: Path, revision: str | None, command: str, analyses: Analyses
+    checkpoint: Checkpoint,
+    plan: Plan,
+    partial: Path,
+    revision: str | None,
+    command: str,
+    analyses: Analyses,
+    found: Heard,
 ) -> list[str]:
-    outcome = write_weights(checkpoint, plan, partial, analyses)
+    outcome = write_weights(checkpoint, plan, partial, analyses, found.materials)
     config = new_config(checkpoint.config, outcome)
     notices = _copy_side_files(checkpoint, plan, outcome, partial)
     if config.is_mixed:
@@ -122,12 +132,15 @@ def _write_all(
         (partial / REMOTE_CODE.name).unlink(missing_ok=True)
     _write_json(partial / "config.json", config.content)
     (partial / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+    if found.data:
+        write_calibration(checkpoint, found.data, partial)
     provenance = {
         "source": plan.source,
         "revision": revision,
         "source_digest": plan.source_digest,
         "paretone": __version__,
         "seeds": sorted({step.seed for step in plan.steps}),
+        "learnt_from": list(dict.fromkeys(step.tier for step in plan.steps)),
         "command": command,
     }
     _write_json(partial / "provenance.json", provenance)

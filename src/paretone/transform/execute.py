@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,18 @@ from paretone.checkpoint import Checkpoint, TensorWriter
 from paretone.errors import UserError
 from paretone.groups import Fold, Group, Stack, shrink, units_of
 from paretone.methods import method_function, rewrites_modules
-from paretone.modules import Analysis, Rewrite, module_of, tensors_of
-from paretone.plan import Analyses, Blueprint, ModulePlan, Plan, StepPlan, after_step, blueprint_of, layer_name
+from paretone.modules import Rewrite, Seen, module_of, tensors_of
+from paretone.plan import (
+    Analyses,
+    Blueprint,
+    Material,
+    ModulePlan,
+    Plan,
+    StepPlan,
+    after_step,
+    blueprint_of,
+    layer_name,
+)
 from paretone.progress import track
 
 
@@ -60,6 +70,18 @@ class Folded:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is known of modules beside their weights: analyses by step and name, and the material of each step."""
+
+    analyses: Analyses
+    materials: Sequence[Material]
+
+    def seen(self, step_number: int, source: str) -> Seen | None:
+        """What was seen at the source's module of that name."""
+        return self.materials[step_number - 1].seen(source) if self.materials else None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The model that was written: its blueprint, and by source name each module whose units changed."""
 
@@ -67,12 +89,19 @@ class Outcome:
     folded: Mapping[str, Folded]
 
 
-def write_weights(checkpoint: Checkpoint, plan: Plan, folder: Path, analyses: Analyses | None = None) -> Outcome:
+def write_weights(
+    checkpoint: Checkpoint,
+    plan: Plan,
+    folder: Path,
+    analyses: Analyses | None = None,
+    materials: Sequence[Material] = (),
+) -> Outcome:
     """Writes the compressed tensors of ``checkpoint`` to ``folder``.
 
-    ``analyses`` are those that the plan was made from, where they are at hand; they save time and change no byte. Two
-    modules at most, and the tensor that is being copied, are in memory. Their order has no influence: each draws
-    from a generator of its own, seeded by the plan's seed, the step and its name.
+    ``analyses`` are those that the plan was made from, where they are at hand; they save time and change no byte.
+    ``materials`` are what each step learns from beside weights. Two modules at most, and the tensor that is being
+    copied, are in memory. Their order has no influence: each draws from a generator of its own, seeded by the plan's
+    seed, the step and its name.
     """
     source = blueprint_of(checkpoint, plan.source)
     final, lineages = _follow(source, plan)
@@ -80,8 +109,9 @@ def write_weights(checkpoint: Checkpoint, plan: Plan, folder: Path, analyses: An
     slots = {group.name: list(group.tensors) for group in final.table().groups}
     rest = set(final.entries) - {name for line in changed for name in slots[line.final]}
     folded: dict[str, Folded] = {}
+    known = Known(analyses or {}, materials)
     with TensorWriter(folder, final.entries) as writer:
-        for done in track(_fold_all(checkpoint, changed, slots, analyses or {}), "compressing", len(changed)):
+        for done in track(_fold_all(checkpoint, changed, slots, known), "compressing", len(changed)):
             for name, tensor in done.tensors.items():
                 writer.write(name, tensor)
             folded[done.lineage.source.name] = Folded(done.lineage, {}, done.source_units, done.members)
@@ -120,14 +150,14 @@ def _follow(source: Blueprint, plan: Plan) -> tuple[Blueprint, list[Lineage]]:
 
 
 def _fold_all(
-    checkpoint: Checkpoint, lineages: Iterable[Lineage], slots: Mapping[str, list[str]], analyses: Analyses
+    checkpoint: Checkpoint, lineages: Iterable[Lineage], slots: Mapping[str, list[str]], known: Known
 ) -> Iterator[Folded]:
     """Folds modules two at a time: one's matrix products overlap with the other's tree."""
     waiting: deque[Future[Folded]] = deque()
     with ThreadPoolExecutor(2) as pool:
         try:
             for lineage in lineages:
-                waiting.append(pool.submit(_fold_module, checkpoint, lineage, slots[lineage.final], analyses))
+                waiting.append(pool.submit(_fold_module, checkpoint, lineage, slots[lineage.final], known))
                 if len(waiting) == 2:
                     yield waiting.popleft().result()
             while waiting:
@@ -136,7 +166,7 @@ def _fold_all(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _fold_module(checkpoint: Checkpoint, lineage: Lineage, final_names: list[str], analyses: Analyses) -> Folded:
+def _fold_module(checkpoint: Checkpoint, lineage: Lineage, final_names: list[str], known: Known) -> Folded:
     """Takes one module through all its steps."""
     read = checkpoint.read(lineage.source.tensors)
     tensors = [read.pop(name) for name in lineage.source.tensors]
@@ -145,7 +175,7 @@ def _fold_module(checkpoint: Checkpoint, lineage: Lineage, final_names: list[str
     for one in lineage.passes:
         if one.module.changes:
             weights = dict(zip(one.group.tensors, tensors, strict=True))
-            changed = _change(checkpoint, one, weights, analyses.get((one.step_number, one.group.name)))
+            changed = _change(checkpoint, one, weights, known, lineage.source.name)
             tensors = [changed.tensors[name] for name in one.group.tensors]
             source_units = source_units[changed.representative]
             members = torch.where(members >= 0, changed.members[members.clamp(min=0)], -1)
@@ -163,12 +193,14 @@ class _Changed:
     representative: Tensor
 
 
-def _change(checkpoint: Checkpoint, one: Pass, weights: Mapping[str, Tensor], analysis: Analysis | None) -> _Changed:
+def _change(checkpoint: Checkpoint, one: Pass, weights: Mapping[str, Tensor], known: Known, source: str) -> _Changed:
     rng = torch.Generator().manual_seed(_seed(one))
     function, settings = method_function(one.step.method), one.step.settings
     if rewrites_modules(one.step.method):
         read = checkpoint.read(dict.fromkeys(one.norms.values()))
-        module = module_of(one.group, weights, {name: read[origin] for name, origin in one.norms.items()})
+        norms = {name: read[origin] for name, origin in one.norms.items()}
+        module = module_of(one.group, weights, norms, known.seen(one.step_number, source))
+        analysis = known.analyses.get((one.step_number, one.group.name))
         rewritten: Rewrite = function(module, one.module.keep, one.module.keep_dim or 0, rng, analysis, **settings)
         tensors = tensors_of(one.group, rewritten, weights)
         return _Changed(tensors, rewritten.members, rewritten.representative)

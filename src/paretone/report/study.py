@@ -26,16 +26,19 @@ class Step(_View):
     method: str
     sparsity: float | None = None
     target_params: float | None = None
+    target_bytes: float | None = None
+    target_macs: float | None = None
     units: str = "all"
     seed: int = 0
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def asked(self) -> str:
-        """``50 %`` for a sparsity, ``to 70 %`` for a share of the parameters, or nothing."""
+        """``50 %`` for a sparsity, ``to 70 %`` for a share of the parameters, bytes or MACs, or nothing."""
         if self.sparsity is not None:
             return percent(self.sparsity, 0)
-        return "" if self.target_params is None else f"to {percent(self.target_params, 0)}"
+        targets = {"": self.target_params, " bytes": self.target_bytes, " MACs": self.target_macs}
+        return "".join(f"to {percent(share, 0)}{what}" for what, share in targets.items() if share is not None)
 
 
 class Width(_View):

@@ -65,7 +65,7 @@ def test_the_main_road_from_a_model_to_a_page(place: Path, tmp_path: Path) -> No
     assert done["size_bytes_after"] < done["size_bytes_before"]
     assert done["seconds"] > 0
     assert done["peak_rss_bytes"] > 10**7
-    assert done["plan"]["steps"][0]["method"] == "cluster"
+    assert done["plan"]["steps"][0]["preset"] == "best"
 
     words = ["evaluate", tmp_path / "small", "--data", place / "data.jsonl", "--baseline", place / "model"]
     result = json.loads(paretone(*words, "--out", tmp_path / "result", "--json").stdout)
@@ -141,7 +141,8 @@ def test_depth_needs_no_sparsity_when_its_settings_say_it(place: Path, tmp_path:
         (["compress", "model", "OUT", "--sparsity", "lots"], "--sparsity"),
         (["compress", "model", "OUT", "--sparsity", "1.0"], "sparsity"),
         (["compress", "model", "OUT", "--sparsity", "0.5", "--set", "outgoing"], "write key=value"),
-        (["compress", "model", "OUT", "--sparsity", "0.5", "--set", "rounds=many"], "rounds"),
+        (["compress", "model", "OUT", "--sparsity", "0.5", "--method", "cluster", "--set", "rounds=many"], "rounds"),
+        (["compress", "model", "OUT", "--sparsity", "0.5", "--set", "rounds=3"], "closed_form has no setting 'rounds'"),
         (["compress", "nothing", "OUT", "--sparsity", "0.5"], "no model 'nothing'"),
         (["compress", "some/body", "OUT", "--sparsity", "0.5"], "HF_HUB_OFFLINE is set"),
         (["compress", "model", "model", "--sparsity", "0.5", "--overwrite"], "lie in one another"),
@@ -164,6 +165,7 @@ def test_an_interrupt_leaves_no_half_folder(tmp_path: Path) -> None:
     save_tiny(tmp_path / "model", "hubert", hidden_size=512, intermediate_size=4096, num_hidden_layers=12)
     for number in (signal.SIGINT, signal.SIGTERM):
         words = [PARETONE, "compress", str(tmp_path / "model"), str(tmp_path / "out"), "--sparsity", "0.5"]
+        words += ["--method", "cluster"]
         running = subprocess.Popen(words, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".out.partial-*")):

@@ -120,14 +120,14 @@ def test_clustering_doubled_ffn_units_back_to_half_restores_the_logits(
     config = json.loads((source / "config.json").read_text())
     config |= {key: 2 * config[key] for key in {g.config_key for g in groups}}
     (source / "config.json").write_text(json.dumps(config))
-    paretone.compress(source, tmp_path / "out", sparsity=0.5, units="ffn")
+    paretone.compress(source, tmp_path / "out", sparsity=0.5, units="ffn", method="cluster")
     after = logits(tmp_path / "out", family)
     assert (after - before).abs().max() < 1e-5 * max(1.0, float(before.abs().max()))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_width_for_all_ffns_loads_as_the_stock_class(family: str, sources: dict[str, Path], tmp_path: Path) -> None:
-    paretone.compress(sources[family], tmp_path / "out", sparsity=0.5, units="ffn")
+    paretone.compress(sources[family], tmp_path / "out", sparsity=0.5, units="ffn", method="cluster")
     assert not (tmp_path / "out" / "modeling_paretone.py").exists()
     assert "layer_widths" not in (tmp_path / "out" / "config.json").read_text()
     assert type(paretone.load(tmp_path / "out")[0]).__module__.startswith("transformers.")
@@ -228,12 +228,12 @@ def test_planned_parameters_and_macs_are_those_of_the_running_model(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_half_precision_survives_and_is_summed_in_float32(family: str, dtype: torch.dtype, tmp_path: Path) -> None:
     half = save_tiny(tmp_path / "half", family, dtype=dtype)
-    paretone.compress(half, tmp_path / "out", sparsity=0.5)
+    paretone.compress(half, tmp_path / "out", sparsity=0.5, method="cluster")
     full = tmp_path / "full"
     full.mkdir()
     save_file({k: v.float() for k, v in weights(half).items()}, full / "model.safetensors", {"format": "pt"})
     (full / "config.json").write_bytes((half / "config.json").read_bytes())
-    paretone.compress(full, tmp_path / "exact", sparsity=0.5)
+    paretone.compress(full, tmp_path / "exact", sparsity=0.5, method="cluster")
     ours, exact = weights(tmp_path / "out"), weights(tmp_path / "exact")
     for name, tensor in ours.items():
         assert tensor.dtype == dtype
@@ -332,7 +332,7 @@ def test_alignment_heads_follow_their_heads_and_layers(sources: dict[str, Path],
     assert left("none", method="depth", settings={"keep": 1}) == (None, 1)
     assert left("encoder", method="depth", settings={"keep": 1, "stack": "encoder"}) == ([[1, 0], [2, 3]], 0)
     assert left("ffn", sparsity=0.5, units="ffn") == ([[1, 0], [2, 3]], 0)
-    clustered, notices = left("heads", sparsity=0.5, units="heads")
+    clustered, notices = left("heads", sparsity=0.5, units="heads", method="cluster")
     assert notices == 0
     assert clustered is not None
     assert [layer for layer, _ in clustered] == [1, 2]
@@ -353,7 +353,7 @@ def test_inspect_and_plan_read_no_weights(tmp_path: Path) -> None:
     source = save_tiny(tmp_path / "source", "hubert")
     edit(source, lambda t: t["hubert.encoder.layers.1.feed_forward.output_dense.weight"].fill_(float("nan")))
     assert inspect(str(source))["modules"][1]["width"] == 64
-    assert paretone.make_plan(source, sparsity=0.5).parameters_after > 0
+    assert paretone.make_plan(source, sparsity=0.5, method="cluster").parameters_after > 0
 
 
 # --- bad input: one clear line, nothing written, nothing lost ---------------------------------------------------------
@@ -432,16 +432,16 @@ def test_a_broken_model_is_refused_in_one_line(kind: str, message: str, tmp_path
         ({"sparsity": 1.0}, "sparsity.*less than 1"),
         ({"sparsity": -0.1}, "sparsity.*greater than or equal to 0"),
         ({"sparsity": float("nan")}, "sparsity"),
-        ({"sparsity": 0.9}, "leaves .*attention no head of 4"),
+        ({"sparsity": 0.9, "method": "cluster"}, "leaves .*attention no head of 4"),
         ({"sparsity": 0.5, "target_params": 0.5}, "exclude each other"),
         ({"target_params": 1.5}, "target_params.*less than or equal to 1"),
-        ({"target_params": 0.1}, "can shed leaves"),
+        ({"target_params": 0.1, "method": "cluster"}, "can shed leaves"),
         ({"target_params": 0.97, "units": "heads", "method": "random"}, None),
         ({"sparsity": 0.5, "method": "clutser"}, "did you mean 'cluster'"),
         ({"sparsity": 0.5, "units": "neurons"}, "units"),
-        ({"sparsity": 0.5, "settings": {"outgoin": "sum"}}, "did you mean 'outgoing'"),
-        ({"sparsity": 0.5, "settings": {"outgoing": "median"}}, "outgoing"),
-        ({"sparsity": 0.5, "settings": {"rounds": -1}}, "rounds.*greater than or equal to 0"),
+        ({"sparsity": 0.5, "method": "cluster", "settings": {"outgoin": "sum"}}, "did you mean 'outgoing'"),
+        ({"sparsity": 0.5, "method": "cluster", "settings": {"outgoing": "median"}}, "outgoing"),
+        ({"sparsity": 0.5, "method": "cluster", "settings": {"rounds": -1}}, "rounds.*greater than or equal to 0"),
         ({"sparsity": 0.5, "method": "depth", "units": "ffn"}, "units has no effect"),
         ({"sparsity": 0.5, "method": "depth", "settings": {"stack": "decoder"}}, "has no decoder"),
         ({"target_params": 0.9, "method": "depth"}, "whole layers can't meet"),
@@ -471,14 +471,17 @@ def test_a_request_that_makes_no_sense_is_refused_in_one_line(
         ("steps: [{sparsity: 0.5, rules: [{mtach: '*', keep: 1}]}]", "did you mean 'match'"),
         ("steps: [{sparsity: 0.5, rules: [{match: '*.fc1', keep: 1}]}]", "matches no module"),
         (
-            "steps: [{sparsity: 0.5, rules: [{match: '*', keep: 2}, {match: '*.attention', keep: 1}]}]",
+            "steps: [{method: cluster, sparsity: 0.5, rules: [{match: '*', keep: 2}, {match: '*.1.*', keep: 1}]}]",
             "rule 2.*earlier",
         ),
-        ("steps: [{sparsity: 0.5, rules: [{match: '*.attention', sparsity: 0.5}]}]", "rule 1.*no effect"),
+        (
+            "steps: [{method: cluster, sparsity: 0.5, rules: [{match: '*.attention', sparsity: 0.5}]}]",
+            "rule 1.*no effect",
+        ),
         ("steps: [{sparsity: 0.5, rules: [{match: '*.attention', keep: 9}]}]", "can't keep 9"),
         ("steps: [{sparsity: 0.5, rules: [{match: '*.attention'}]}]", "give sparsity or keep"),
         ("steps: [{method: depth, sparsity: 0.5, rules: [{match: '*', keep: 1}]}]", "rules have no effect"),
-        ("steps: [{method: cluster}]", "needs sparsity, target_params or rules"),
+        ("steps: [{method: cluster}]", "needs sparsity, target_params, target_bytes, target_macs or rules"),
         ("- a\n- b: [", "not YAML"),
         ("just words", "the whole"),
     ],
@@ -524,7 +527,7 @@ def test_a_plan_for_another_model_is_refused(sources: dict[str, Path], tmp_path:
 def test_a_plan_edited_into_nonsense_is_refused(
     change: Any, message: str, sources: dict[str, Path], tmp_path: Path
 ) -> None:
-    plan = json.loads(paretone.make_plan(sources["hubert"], sparsity=0.5).to_json())
+    plan = json.loads(paretone.make_plan(sources["hubert"], sparsity=0.5, method="cluster").to_json())
     change(plan["steps"][0])
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(UserError, match=message) as caught:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paretone.errors import UserError
-from paretone.plan import DEFAULT_PRESET, Plan, Recipe, checked_recipe, read_plan, read_recipe
+from paretone.plan import DEFAULT_PRESET, PRESETS, Plan, Recipe, checked_recipe, read_plan, read_recipe
 
 if TYPE_CHECKING:
     from paretone.stepwise import Stage
@@ -105,7 +105,7 @@ def make_plan(
     seed: int | None = None,
     revision: str | None = None,
 ) -> Plan:
-    """What ``compress`` with the same words would do, worked out from the headers alone; see there."""
+    """What ``compress`` with the same words would do; see there. Only allocations other than uniform read weights."""
     from paretone.transform import make_plan as work_out
 
     how = request(
@@ -304,7 +304,7 @@ def request(
     if not chosen and method != "depth":
         raise UserError(f"nothing says how small: give one of {', '.join(ways)}")
     if preset is None and method is None:
-        preset = DEFAULT_PRESET
+        _refuse_without_method(allocation)
     step = {"preset": preset, "method": method, "allocation": allocation, "units": units, "inputs": inputs, **budgets}
     step |= {"calibrate": None if calibrate is None else str(calibrate), "calibrate_limit": calibrate_limit}
     words = {key: value for key, value in step.items() if value is not None}
@@ -322,6 +322,14 @@ def _refuse_beside(way: str, options: Mapping[str, object]) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise UserError(f"{given[0]} has no effect beside {way}, which says it itself; leave one of them out")
+
+
+def _refuse_without_method(allocation: str | None) -> None:
+    says = PRESETS[DEFAULT_PRESET]["allocation"]
+    if allocation not in (None, says):
+        raise UserError(
+            f"--allocation {allocation} goes beside --method; without one, preset {DEFAULT_PRESET} says {says}"
+        )
 
 
 def command_of(model: str, given: Mapping[str, object], settings: Mapping[str, Any]) -> str:

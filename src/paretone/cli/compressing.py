@@ -33,7 +33,11 @@ def plan(
     out: Annotated[Path | None, typer.Option(help="Write the plan here, for compress --plan.")] = None,
     as_json: o.Json = False,
 ) -> None:
-    """Show every module's old and new width and the sizes before and after; only allocations read weights."""
+    """Show every module's old and new width and the sizes before and after, and compress nothing.
+
+    Say how small by one of --sparsity, --target-params, --target-bytes, --target-macs or --recipe. Weights are read
+    only where an allocation weighs modules, as those of the presets do.
+    """
     from paretone.api import make_plan
     from paretone.folders import write_file
     from paretone.plan import parse_settings
@@ -73,7 +77,9 @@ def compress(
     target_bytes: o.TargetBytes = None,
     target_macs: o.TargetMacs = None,
     recipe: o.RecipeFile = None,
-    plan: Annotated[Path | None, typer.Option(help="A plan written by paretone plan --out.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="A plan written by paretone plan --out; says everything itself.")
+    ] = None,
     preset: o.Preset = None,
     method: o.Method = None,
     allocation: o.Allocation = None,
@@ -87,7 +93,11 @@ def compress(
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
-    """Make a model smaller, without training and, unless some is given to --calibrate, without data."""
+    """Make a model smaller, without training and, unless some is given to --calibrate, without data.
+
+    Say how small by one of --sparsity, --target-params, --target-bytes, --target-macs, --recipe or --plan. Without
+    --preset and --method, preset best does it.
+    """
     from paretone.api import compress as carry_out
     from paretone.plan import parse_settings
 

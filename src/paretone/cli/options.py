@@ -12,32 +12,48 @@ Model = Annotated[
     ),
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]
-Sparsity = Annotated[float | None, typer.Option(help="Share of heads, FFN units or layers that goes: 0 to below 1.")]
-TargetParams = Annotated[
-    float | None, typer.Option(help="Share of all parameters that stays: above 0, to 1; met within 0.5 %.")
+Sparsity = Annotated[
+    float | None,
+    typer.Option(
+        help="How small, by units: share of heads and FFN units, or of layers with depth, that goes; 0 to below 1. "
+        "0.5 halves them."
+    ),
 ]
-TargetBytes = Annotated[float | None, typer.Option(help="Share of the bytes of all weights that stays: above 0, to 1.")]
-TargetMacs = Annotated[float | None, typer.Option(help="Share of the multiply-accumulates that stays: above 0, to 1.")]
+TargetParams = Annotated[
+    float | None,
+    typer.Option(
+        help="How small, by parameters: share of all of the model's that stays; above 0, to 1; met within 0.5 %."
+    ),
+]
+TargetBytes = Annotated[
+    float | None, typer.Option(help="How small, by bytes of all weights: share that stays; met within 0.5 %.")
+]
+TargetMacs = Annotated[
+    float | None, typer.Option(help="How small, by multiply-accumulates: share that stays; met within 0.5 %.")
+]
 Preset = Annotated[
     Literal["best", "paper", "portable"] | None,
     typer.Option(
-        help="best (default): closed form, least modelled error; paper: clustering by variance tiers; "
-        "portable: FFN only, loads with stock transformers."
+        help="A whole way of compressing. best (the default): closed form, shared out for the least modelled error; "
+        "paper: clustering, shared out by variance tiers (arXiv 2606.11836); portable: as best, FFN only and one "
+        "width a stack, loads with stock transformers. Not beside --method."
     ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(help="One method in place of a preset: closed_form, cluster, magnitude, random, or depth (layers)."),
 ]
 Allocation = Annotated[
     Literal["uniform", "variance-tiers", "error"] | None,
-    typer.Option(help="How the budget is shared out, beside --method; uniform by default."),
+    typer.Option(
+        help="Beside --method: how the budget is shared out. uniform (the default): every module alike; "
+        "variance-tiers: more where parameters vary more; error: least modelled error, closed_form only."
+    ),
 ]
 Data = Annotated[
     str, typer.Option(help="JSONL manifest, LibriSpeech or Common Voice folder, hub dataset id, or digits.")
 ]
 Limit = Annotated[int | None, typer.Option(help="At most so many utterances, from the start.", min=1)]
-RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="YAML file: an ordered list of steps.")]
-Method = Annotated[
-    str | None, typer.Option(help="In place of a preset: closed_form, cluster, magnitude, random, depth.")
-]
-UnitKind = Annotated[Literal["all", "ffn", "heads"] | None, typer.Option(help="Which units; all by default.")]
 Inputs = Annotated[
     Literal["gaussian", "synthetic-probe"] | None,
     typer.Option(help="What modules are taken to read where there is no data; gaussian by default."),
@@ -47,6 +63,16 @@ Calibrate = Annotated[
 ]
 CalibrateLimit = Annotated[
     int | None, typer.Option(help="At most so many recordings of --calibrate; 128 by default.", min=1)
+]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        help="YAML file: an ordered list of steps, each with its own size, preset or method, units, settings.",
+    ),
+]
+UnitKind = Annotated[
+    Literal["all", "ffn", "heads"] | None, typer.Option(help="Which units may go; all by default, not for depth.")
 ]
 Settings = Annotated[
     list[str] | None,

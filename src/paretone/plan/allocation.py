@@ -14,6 +14,7 @@ import numpy as np
 from paretone.groups import Group
 from paretone.plan.budget import share_kept
 
+_ROUNDING = 1e-9  # of the budget: sizes are added up in float64
 TIER_SHIFT = 0.2  # s of arXiv 2606.11836: how much more a high-variance module keeps
 
 
@@ -43,7 +44,7 @@ def tiered_widths(
             widths[g.name] = min(g.width, math.floor(base[g.name] * (1 + TIER_SHIFT) + 1e-9)) if low else base[g.name]
         widths |= {g.name: base[g.name] for g in middle}
         rest = sum(base.values()) - sum(widths[g.name] for g in (*high, *middle))
-        widths |= _shared_out(low, rest)
+        widths |= _shared_out(low, base, rest)
         _give_back(members, widths, sum(base.values()))
     return widths
 
@@ -62,12 +63,15 @@ def _thirds(
     return tiers
 
 
-def _shared_out(groups: Sequence[Group], units: int) -> dict[str, int]:
-    """``units`` over ``groups`` as evenly as whole numbers allow, at least one each."""
-    if not groups:
-        return {}
-    each, more = divmod(max(units, len(groups)), len(groups))
-    return {g.name: min(g.width, each + (number < more)) for number, g in enumerate(groups)}
+def _shared_out(groups: Sequence[Group], base: Mapping[str, int], units: int) -> dict[str, int]:
+    """``units`` over ``groups`` in proportion to ``base`` as nearly as whole numbers allow, at least one each."""
+    whole = sum(base[g.name] for g in groups)
+    exact = {g.name: base[g.name] * units / whole for g in groups}
+    widths = {g.name: max(1, math.floor(exact[g.name] + 1e-9)) for g in groups}
+    missing = units - sum(widths.values())
+    for g in sorted(groups, key=lambda g: widths[g.name] - exact[g.name])[: max(0, missing)]:
+        widths[g.name] += 1
+    return widths
 
 
 def _give_back(groups: Sequence[Group], widths: dict[str, int], wanted: int) -> None:
@@ -103,6 +107,7 @@ def least_error(choices: Sequence[Choice], budget: float) -> list[int]:
     Greedy on the lower convex hulls, which is optimal up to one option; the room that is left goes to whatever option
     takes most error away for its size. Choices whose smallest options exceed the budget together stay at those.
     """
+    budget += _ROUNDING * abs(budget)
     hulls = [_hull(choice) for choice in choices]
     steps = sorted(
         (slope, number, place)

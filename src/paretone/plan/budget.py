@@ -47,28 +47,25 @@ def widths_for_budget(
     groups: Sequence[Group],
     costs: Mapping[str, int],
     widths_at: Callable[[float], dict[str, int]],
+    left: Callable[[Mapping[str, int]], int],
     *,
-    total: int,
     target: float,
     what: str,
     asked: str,
 ) -> dict[str, int]:
-    """One sparsity for all ``groups`` that leaves ``target`` of ``total``, met within 0.5 %.
+    """One sparsity for all ``groups`` that leaves ``target``, met within 0.5 %.
 
     Widths stay as ``widths_at`` has them where that is near enough; else single modules get one unit more.
 
     Args:
         costs: what leaves the total with one unit of each group.
         widths_at: sparsity -> widths.
+        left: widths -> what is left of the whole model.
         what: is counted, for messages ("parameters").
 
     Raises:
         UserError: if no sparsity comes near enough; says what can be reached.
     """
-
-    def left(widths: Mapping[str, int]) -> int:
-        return total - sum((g.width - widths[g.name]) * costs[g.name] for g in groups)
-
     low, high = 0.0, 1.0
     if left(widths_at(high)) > target * (1 + TOLERANCE):
         raise UserError(

@@ -37,7 +37,10 @@ class ModulePlan(BaseModel):
     def _no_wider(self) -> "ModulePlan":
         if self.keep > self.width:
             raise ValueError(f"{self.name} has {self.width} units and can't keep {self.keep}")
-        if (self.keep_dim or 0) > (self.head_dim or 0) or (self.kind == "ffn" and self.head_dim is not None):
+        rows = (self.head_dim, self.keep_dim)
+        if self.kind == "ffn" and rows != (None, None):
+            raise ValueError(f"{self.name} is an FFN and has no head_dim and no keep_dim")
+        if self.kind == "heads" and (None in rows or (self.keep_dim or 0) > (self.head_dim or 0)):
             raise ValueError(f"{self.name} has heads of {self.head_dim} rows and can't keep {self.keep_dim}")
         return self
 

@@ -12,8 +12,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from paretone.errors import UserError, did_you_mean
-from paretone.methods import companion, method_function, reads_seen, settings_of, works_on_layers
-from paretone.plan.presets import PRESETS
+from paretone.methods import (
+    companion,
+    method_function,
+    reads_seen,
+    rewrites_modules,
+    settings_of,
+    works_on_layers,
+)
+from paretone.plan.presets import DEFAULT_PRESET, PRESETS
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Target = Annotated[float, Field(gt=0, le=1)]
@@ -23,7 +30,10 @@ CALIBRATE_LIMIT = 128
 
 
 class Rule(BaseModel):
-    """Another width for the modules that ``match`` names: a sparsity, or how many units ``keep``."""
+    """Another width for the modules that ``match`` names: a sparsity, or how many units ``keep``.
+
+    A method that cuts heads rather than dropping them cuts them to the rows that so many whole heads have.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -42,7 +52,8 @@ class Step(BaseModel):
     """One method applied once.
 
     Attributes:
-        preset: a name in ``presets``: says method, settings, units and allocation itself.
+        preset: a name in ``presets``: says method and allocation, and for some units, profile and multiple; the
+            default preset where neither it nor a method is named.
         sparsity: share of heads, FFN units or layers that goes.
         target_params, target_bytes, target_macs: share of the source model's parameters, bytes or multiply-accumulates
             that stays after this step.
@@ -51,8 +62,9 @@ class Step(BaseModel):
             (arXiv 2606.11836); ``error``: least error by the method's own model.
         profile: ``equal-heads``: heads of one number and size in each stack, as CTranslate2 wants them; ``stock``: FFN
             widths of one size in each stack and whole heads, as stock transformers wants them.
-        multiple: FFN widths are multiples of it; sizes of heads of 8 or of it, the smaller.
-        floor: share of each module that stays in any case, with allocation ``error``.
+        multiple: FFN widths are multiples of it, rounded down; sizes of heads of 8 or of it, the smaller. Modules that
+            stay whole may have any size.
+        floor: share of each module that stays in any case, with allocation ``error``; its curves end at one sixteenth.
         inputs: what modules are taken to read where no data is given: ``gaussian``, in closed form behind their norms;
             ``synthetic-probe``, what they read while the model hears speech-shaped noise.
         calibrate: unlabelled audio; modules are fitted to what they read while the model hears it.
@@ -72,7 +84,7 @@ class Step(BaseModel):
     allocation: Literal["uniform", "variance-tiers", "error"] = "uniform"
     profile: Literal["free", "equal-heads", "stock"] = "free"
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
-    floor: Annotated[float, Field(gt=0, le=1)] = 0.125
+    floor: Annotated[float, Field(ge=0.0625, le=1)] = 0.125
     inputs: Literal["gaussian", "synthetic-probe"] = "gaussian"
     calibrate: str | None = None
     calibrate_limit: Annotated[int, Field(ge=1)] = CALIBRATE_LIMIT
@@ -156,16 +168,21 @@ def _checked_step(step: Step, where: str) -> Step:
 
 def _with_preset(step: Step, where: str) -> Step:
     """``step`` with what its preset says filled in."""
-    if step.preset is None:
+    if step.preset is None and "method" in step.model_fields_set:
         return step
-    if step.preset not in PRESETS:
-        hint = did_you_mean(step.preset, PRESETS) or ";"
-        raise UserError(f"{where}: no preset {step.preset!r}{hint} presets are {', '.join(PRESETS)}")
-    says = PRESETS[step.preset]
-    for name in says:
-        if name in step.model_fields_set and getattr(step, name) != says[name]:
-            raise UserError(f"{where}: {name} has no effect beside preset {step.preset}, which says it itself")
-    return step.model_copy(update=says)
+    name = step.preset or DEFAULT_PRESET
+    if name not in PRESETS:
+        raise UserError(
+            f"{where}: no preset {name!r}{did_you_mean(name, PRESETS) or ';'} presets are {', '.join(PRESETS)}"
+        )
+    says = PRESETS[name]
+    for key in says:
+        if key in step.model_fields_set and getattr(step, key) != says[key]:
+            raise UserError(
+                f"{where}: {key} has no effect beside preset {name}, which says {says[key]} itself; "
+                "name a method in its place"
+            )
+    return step.model_copy(update={"preset": name, **says})
 
 
 def _check_allocation(step: Step, where: str) -> None:
@@ -176,10 +193,16 @@ def _check_allocation(step: Step, where: str) -> None:
         raise UserError(f"{where}: rules and allocation {step.allocation} exclude each other")
     if step.profile != "free" and not by_error:
         raise UserError(f"{where}: profile {step.profile} has an effect with allocation error only; leave it out")
+    if (step.profile, step.units) in (("equal-heads", "ffn"), ("stock", "heads")):
+        raise UserError(f"{where}: profile {step.profile} has no effect on units {step.units}; leave one of them out")
     if "floor" in step.model_fields_set and not by_error:
         raise UserError(f"{where}: floor has an effect with allocation error only; leave it out")
-    if by_error and step.sparsity is None and step.target is None:
-        raise UserError(f"{where}: allocation error needs a sparsity, target_params, target_bytes or target_macs")
+    if step.allocation != "uniform" and step.sparsity is None and step.target is None:
+        raise UserError(
+            f"{where}: allocation {step.allocation} needs a sparsity, target_params, target_bytes or target_macs"
+        )
+    if step.multiple > 1 and step.units == "heads" and not rewrites_modules(step.method):
+        raise UserError(f"{where}: multiple has no effect on heads with {step.method}, which keeps their size")
 
 
 def _check_inputs(step: Step, where: str) -> None:

@@ -8,7 +8,7 @@ from paretone.checkpoint import Checkpoint, size_bytes
 from paretone.errors import UserError, did_you_mean
 from paretone.families import family_of
 from paretone.groups import Group, Stack, Table
-from paretone.methods import companion, method_function, reads_seen, rewrites_modules, works_on_layers
+from paretone.methods import method_function, reads_seen, rewrites_modules, works_on_layers
 from paretone.modules import Analysis
 from paretone.plan.allocation import least_error, tiered_widths
 from paretone.plan.blueprint import Blueprint, layer_name, narrowed, shallower
@@ -17,7 +17,10 @@ from paretone.plan.choices import choices_of
 from paretone.plan.material import Material
 from paretone.plan.plan import LayersPlan, ModulePlan, ModuleWidths, Plan, StepPlan
 from paretone.plan.recipe import Recipe, Rule, Step, checked_settings
+from paretone.plan.sizes import Sizes, check_profile, resized, sizes_of
 from paretone.plan.weighing import Analyses, analyses_of, check_untouched, error_weights, variances_of
+
+COUNTED = {"params": "parameters", "bytes": "bytes", "macs": "MACs"}
 
 
 def resolve(
@@ -164,16 +167,17 @@ def _resolve_step(asked: Request) -> tuple[StepPlan, dict[str, Analysis]]:
         raise UserError(f"{asked.where}: this model has no {step.units}")
     ruled = _ruled_widths(groups, step.rules, asked.where)
     free = [g for g in groups if g.name not in ruled]
-    shapes = {g.name: _shape(g, ruled[g.name] * g.head_dim or ruled[g.name], step) for g in groups if g.name in ruled}
+    shapes = sizes_of([g for g in groups if g.name in ruled], ruled, step)
     found: dict[str, Analysis] = {}
     if step.allocation == "error":
         chosen, found = _by_error(asked, free, shapes)
     else:
-        widths = _free_widths(asked, free, ruled)
-        chosen = {g.name: _shape(g, widths[g.name] * g.head_dim or widths[g.name], step) for g in free}
+        widths = _free_widths(asked, free, shapes)
+        chosen = sizes_of(free, widths, step)
         if step.allocation == "uniform":
             _check_rules_matter(groups, step, ruled | widths, asked.where)
     shapes |= chosen
+    check_profile(groups, shapes, step, asked.where)
     return bare.model_copy(update={"modules": tuple(_module_plan(g, *shapes[g.name]) for g in groups)}), found
 
 
@@ -189,22 +193,7 @@ def _module_plan(group: Group, keep: int, head_dim: int) -> ModulePlan:
     )
 
 
-def _shape(group: Group, rows: int, step: Step) -> tuple[int, int]:
-    """(units, rows of a head) for a module that may keep ``rows`` rows of weights, in multiples as asked."""
-    if group.kind == "ffn":
-        return max(1, _down(rows, step.multiple)), 0
-    uniform_shape = companion(step.method, "uniform_shape")
-    if uniform_shape is None or rows == group.width * group.head_dim:
-        return max(1, rows // group.head_dim), group.head_dim
-    heads, head_dim = uniform_shape(group.width, group.head_dim, rows, **step.settings)
-    return heads, max(1, _down(head_dim, min(8, step.multiple)))
-
-
-def _down(size: int, multiple: int) -> int:
-    return size // multiple * multiple or size
-
-
-def _free_widths(asked: Request, free: list[Group], ruled: Mapping[str, int]) -> dict[str, int]:
+def _free_widths(asked: Request, free: list[Group], ruled: Sizes) -> dict[str, int]:
     """Widths of the groups that no rule decides; heads are whole heads here, however a method then shapes them."""
     step, model, where = asked.step, asked.model, asked.where
 
@@ -225,17 +214,20 @@ def _free_widths(asked: Request, free: list[Group], ruled: Mapping[str, int]) ->
         for g in free:
             checked_keep(g, share_kept(g.width, sparsity), f"{where}: sparsity {sparsity:g}")
         return widths_at(sparsity)
-    after_rules = narrowed(model, ruled)
     what, share = step.target
     target = asked.target
     assert target is not None
+
+    def left(widths: Mapping[str, int]) -> int:
+        return _counted(resized(model, {**ruled, **sizes_of(free, widths, step)}), what)
+
     return widths_for_budget(
         free,
-        _unit_sizes(after_rules, what),
+        _unit_sizes(resized(model, ruled), what),
         widths_at,
-        total=_counted(after_rules, what),
+        left,
         target=target,
-        what={"params": "parameters", "bytes": "bytes", "macs": "MACs"}[what],
+        what=COUNTED[what],
         asked=f"{where}: target_{what} {share:g}",
     )
 
@@ -251,22 +243,20 @@ def _unit_sizes(model: Blueprint, what: str) -> dict[str, int]:
     return {g.name: sum(size_bytes(model.entries[s.tensor]) for s in g.slots) // g.width for g in table.groups}
 
 
-def _by_error(
-    asked: Request, free: list[Group], ruled: Mapping[str, tuple[int, int]]
-) -> tuple[dict[str, tuple[int, int]], dict[str, Analysis]]:
+def _by_error(asked: Request, free: list[Group], ruled: Sizes) -> tuple[Sizes, dict[str, Analysis]]:
     """The shapes of least modelled error for the budget, and what was found out about each module."""
     step, model = asked.step, asked.model
     check_untouched(asked.checkpoint, model, free, asked.where)
     analyses = analyses_of(asked.checkpoint, model, free, step.method, step.settings, asked.material)
     weights = error_weights(asked.checkpoint, model, analyses)
     what = step.target[0] if step.target else "params"
-    after_rules = narrowed(model, {n: k for n, (k, _) in ruled.items()}, {n: d for n, (_, d) in ruled.items() if d})
+    after_rules = resized(model, ruled)
     units = _unit_sizes(after_rules, what)
     movable = sum(units[g.name] * g.width for g in free)
     budget = movable * (1 - (step.sparsity or 0.0))
     if asked.target is not None:
         budget = movable - (_counted(after_rules, what) - asked.target)
-    choices = choices_of(free, analyses, weights, units, step)
+    choices = choices_of(free, analyses, weights, units, step, asked.where)
     picked = least_error(choices, budget)
     reached = sum(float(c.size[option]) for c, option in zip(choices, picked, strict=True))
     _check_reached(asked, reached, budget, _counted(after_rules, what) - movable)
@@ -279,11 +269,17 @@ def _by_error(
 
 
 def _check_reached(asked: Request, reached: float, budget: float, fixed: float) -> None:
-    whole = reached + fixed
-    if whole > (budget + fixed) * (1 + TOLERANCE):
+    whole, wanted = reached + fixed, budget + fixed
+    what = COUNTED[asked.step.target[0] if asked.step.target else "params"]
+    if whole > wanted * (1 + TOLERANCE):
         raise UserError(
-            f"{asked.where}: the smallest that its floor of {asked.step.floor:g} allows leaves {whole:,.0f}, and "
-            f"{budget + fixed:,.0f} are asked for; lower floor or ask for more"
+            f"{asked.where}: the smallest that floor {asked.step.floor:g} and profile {asked.step.profile} allow "
+            f"leaves {whole:,.0f} {what}, and {wanted:,.0f} are asked for; lower floor or ask for more"
+        )
+    if asked.step.target and whole < wanted * (1 - TOLERANCE):
+        raise UserError(
+            f"{asked.where}: {wanted:,.0f} {what} can't be met within {TOLERANCE:.1%}; the nearest below are "
+            f"{whole:,.0f}, {whole / _counted(asked.source, asked.step.target[0]):.3f} of the whole"
         )
 
 

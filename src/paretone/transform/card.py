@@ -1,6 +1,6 @@
 """The model card of a compressed checkpoint."""
 
-from paretone.plan import Plan
+from paretone.plan import Plan, StepPlan
 
 LOADS_PLAIN = """```python
 from transformers import {auto}
@@ -30,10 +30,7 @@ def model_card(plan: Plan, *, architecture: str, is_mixed: bool, command: str, n
         (f"multiply-accumulates ({plan.reference})", plan.macs_before, plan.macs_after),
     ]
     table = "\n".join(f"| {name} | {a:,} | {b:,} | {b / a:.1%} |" for name, a, b in rows)
-    steps = "\n".join(
-        f"{i}. `{s.method}`{_asked(s.sparsity, s.target_params)}, settings {_settings(s.settings)}"
-        for i, s in enumerate(plan.steps, start=1)
-    )
+    steps = "\n".join(f"{i}. {_step(s)}" for i, s in enumerate(plan.steps, start=1))
     base = f"base_model: {plan.source}\n" if plan.source.count("/") == 1 and not plan.source.startswith(".") else ""
     notes = "".join(f"\n- {notice}" for notice in notices)
     return f"""---
@@ -85,10 +82,17 @@ def _told(tier: str) -> str:
     return f"fitted to what it computes on synthetic sound ({tier})" if tier == "synthetic-probe" else tier
 
 
-def _asked(sparsity: float | None, target_params: float | None) -> str:
-    if sparsity is not None:
-        return f" at sparsity {sparsity:g}"
-    return f" to {target_params:g} of the parameters" if target_params is not None else ""
+def _step(step: StepPlan) -> str:
+    units = "" if step.units == "all" else f" on {step.units}"
+    allocation = f", allocation {step.allocation}" if step.modules else ""
+    return f"`{step.method}`{units}{_asked(step)}{allocation}, settings {_settings(step.settings)}"
+
+
+def _asked(step: StepPlan) -> str:
+    if step.sparsity is not None:
+        return f" at sparsity {step.sparsity:g}"
+    targets = {"parameters": step.target_params, "bytes": step.target_bytes, "MACs": step.target_macs}
+    return "".join(f" to {share:g} of the {what}" for what, share in targets.items() if share is not None)
 
 
 def _settings(settings: dict[str, object]) -> str:

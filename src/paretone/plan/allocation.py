@@ -105,25 +105,47 @@ def least_error(choices: Sequence[Choice], budget: float) -> list[int]:
     """For each choice the number of its option, so that sizes add up to ``budget`` at most and errors to the least.
 
     Greedy on the lower convex hulls, which is optimal up to one option; the room that is left goes to whatever option
-    takes most error away for its size. Choices whose smallest options exceed the budget together stay at those.
+    takes most error away for its size. The choice whose step meets the budget may be too coarse for it: the others
+    are then tried in its place. Choices whose smallest options exceed the budget together stay at those.
     """
     budget += _ROUNDING * abs(budget)
     hulls = [_hull(choice) for choice in choices]
+    last, picked = _descended(choices, hulls, budget, None)
+    found = [_filled_up(choices, picked, budget)]
+    if last is not None:
+        _, picked = _descended(choices, hulls, budget, last)
+        if _total(choices, picked) <= budget:
+            found.append(_filled_up(choices, picked, budget))
+    return min(found, key=lambda options: sum(float(c.error[o]) for c, o in zip(choices, options, strict=True)))
+
+
+def _total(choices: Sequence[Choice], picked: Sequence[int]) -> float:
+    return sum(float(choice.size[option]) for choice, option in zip(choices, picked, strict=True))
+
+
+def _descended(
+    choices: Sequence[Choice], hulls: Sequence[list[int]], budget: float, spared: tuple[int, int] | None
+) -> tuple[tuple[int, int] | None, list[int]]:
+    """Steps down the hulls, the cheapest first, until sizes fit; the step that made them fit, and the options.
+
+    ``spared`` is a (choice, step) from which on that choice takes none.
+    """
     steps = sorted(
         (slope, number, place)
         for number, (choice, hull) in enumerate(zip(choices, hulls, strict=True))
         for place, slope in enumerate(_slopes(choice, hull))
+        if spared is None or number != spared[0] or place < spared[1]
     )
-    at = [0] * len(choices)
-    total = sum(float(c.size[h[0]]) for c, h in zip(choices, hulls, strict=True))
+    picked = [hull[0] for hull in hulls]
+    total = _total(choices, picked)
+    last = None
     for _, number, place in steps:
         if total <= budget:
             break
         choice, hull = choices[number], hulls[number]
         total -= float(choice.size[hull[place]] - choice.size[hull[place + 1]])
-        at[number] = place + 1
-    picked = [int(hull[place]) for hull, place in zip(hulls, at, strict=True)]
-    return _filled_up(choices, picked, budget - total)
+        picked[number], last = hull[place + 1], (number, place)
+    return last, picked
 
 
 def _hull(choice: Choice) -> list[int]:
@@ -147,7 +169,8 @@ def _slopes(choice: Choice, hull: Sequence[int]) -> list[float]:
     return [_slope(choice, larger, smaller) for larger, smaller in itertools.pairwise(hull)]
 
 
-def _filled_up(choices: Sequence[Choice], picked: list[int], room: float) -> list[int]:
+def _filled_up(choices: Sequence[Choice], picked: list[int], budget: float) -> list[int]:
+    room = budget - _total(choices, picked)
     while True:
         best: tuple[float, int, int] | None = None
         for number, choice in enumerate(choices):

@@ -76,7 +76,9 @@ def widths_for_budget(
         middle = (low + high) / 2
         low, high = (middle, high) if left(widths_at(middle)) > target else (low, middle)
     fewer, more = widths_at(high), widths_at(low)
-    best = min((fewer, more, _topped_up(groups, costs, fewer, target - left(fewer))), key=_miss(left, target))
+    topped_up = _topped_up(groups, costs, fewer, target - left(fewer))
+    trimmed = _trimmed(groups, costs, more, left(more) - target)
+    best = min((fewer, more, topped_up, trimmed), key=_miss(left, target))
     for uniform in (fewer, more):
         if _miss(left, target)(uniform) <= TOLERANCE:
             return uniform
@@ -107,4 +109,19 @@ def _topped_up(
     last = min((g for g in groups if widths[g.name] < g.width), key=lambda g: abs(spare - costs[g.name]), default=None)
     if last is not None and abs(spare - costs[last.name]) < spare:
         widths[last.name] += 1
+    return widths
+
+
+def _trimmed(
+    groups: Sequence[Group], costs: Mapping[str, int], widths: Mapping[str, int], excess: float
+) -> dict[str, int]:
+    """Takes units away while ``excess`` lasts, the dearest first, from one module after another."""
+    widths = dict(widths)
+    room = sorted((g for g in groups if widths[g.name] > 1), key=lambda g: -costs[g.name])
+    while room:
+        for group in room:
+            if costs[group.name] <= excess:
+                widths[group.name] -= 1
+                excess -= costs[group.name]
+        room = [g for g in room if costs[g.name] <= excess and widths[g.name] > 1]
     return widths

@@ -27,7 +27,7 @@ from paretone.plan.budget import share_kept
 from paretone.plan.plan import ModulePlan
 
 FAMILIES = ("hubert", "wav2vec2", "wavlm", "whisper")
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("[bp]*-*-[0-9]*.yaml"))
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from paretone.methods._seen import input_moments, root_of, value_moments
 from paretone.methods._surgeon import refit
 from paretone.modules import Attention
 
+_MOST_MEMBERS = 4  # of a merged head, where heads can also go: more stacked rows take cubic time to cut
 _RANK_TOLERANCE = 1e-10  # of the largest eigenvalue: below it a direction of the rows is rounding
 
 
@@ -159,7 +160,7 @@ def nest(heads: Heads, *, merge: bool, drop: bool) -> Nest:
     """Merges heads that look at the same places, and drops those that matter least, until one is left.
 
     A merger adds up what its heads hand on and averages where they look, weighted by what each hands on; the price is
-    what its heads now look at wrongly.
+    what its heads now look at wrongly. Where heads may also drop out, at most ``_MOST_MEMBERS`` merge into one.
     """
     looks = products(heads.query, heads.key).numpy() * heads.plain.scale**2
     hands = products(heads.output, heads.value).numpy()
@@ -173,6 +174,7 @@ def nest(heads: Heads, *, merge: bool, drop: bool) -> Nest:
             options += [
                 (_merger(looks, hands, clusters[i], clusters[j]), i, j)
                 for i, j in itertools.combinations(range(len(clusters)), 2)
+                if not drop or len(clusters[i]) + len(clusters[j]) <= _MOST_MEMBERS
             ]
         cost, i, j = min(options)
         if j >= 0:

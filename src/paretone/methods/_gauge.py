@@ -118,17 +118,13 @@ class Pair:
     values: Tensor
 
 
-def factorise(left: Tensor, right: Tensor, left_gram: Tensor | None = None, right_gram: Tensor | None = None) -> Pair:
+def factorise(left: Tensor, right: Tensor) -> Pair:
     """Singular value decomposition of leftᵀright by way of inner products of rows.
 
     Args:
         left, right: (rows, anything).
-        left_gram, right_gram: (rows, rows) in place of the inner products: second moments that were measured.
     """
-    roots = [
-        _root(given if given is not None else side @ side.T) for side, given in ((left, left_gram), (right, right_gram))
-    ]
-    (left_root, left_inverse), (right_root, right_inverse) = roots
+    (left_root, left_inverse), (right_root, right_inverse) = (_root(side @ side.T) for side in (left, right))
     u, values, vh = torch.linalg.svd(left_root.T @ right_root)
     half = values.sqrt().unsqueeze(1)
     return Pair(half * u.T @ left_inverse, half * vh @ right_inverse, values)

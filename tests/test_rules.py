@@ -19,7 +19,7 @@ ROWS = [
     {"checkpoint", "families", "methods", "data", "results"},
     {"modules"},
     {"groups"},
-    {"folders", "memory", "progress"},
+    {"folders", "memory", "parallel", "progress"},
     {"errors", "version"},
 ]
 ROW_OF = {part: number for number, row in enumerate(ROWS) for part in row}

@@ -112,6 +112,7 @@ class Analysis:
         error: (options,) float64, the expected squared error at the module's output, in the residual's own units.
         variance: of the module's output, in the same units.
         order: of an FFN, units from the first to go to the last, so that the rewriting need not search again.
+        clusters: of an attention, for every number of heads from all down, the heads that make up each new one.
     """
 
     keep: "np.ndarray"
@@ -119,6 +120,7 @@ class Analysis:
     error: "np.ndarray"
     variance: float
     order: "Tensor | None" = None
+    clusters: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
 
 @dataclass(frozen=True)

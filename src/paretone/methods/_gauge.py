@@ -7,6 +7,7 @@ at most and are never formed: all that is needed follows from inner products of 
 Source of the truncation: CLOVER (arXiv 2411.17426); the merging of products is ours.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -158,8 +159,14 @@ def nest(heads: Heads, *, merge: bool, drop: bool) -> Nest:
     A merger adds up what its heads hand on and averages where they look, weighted by what each hands on; the price is
     what its heads now look at wrongly. Where heads may also drop out, at most ``_MOST_MEMBERS`` merge into one.
     """
-    looks = products(heads.query, heads.key).numpy() * heads.plain.scale**2
-    hands = products(heads.output, heads.value).numpy()
+    query, key, value, output = (part.float() for part in (heads.query, heads.key, heads.value, heads.output))
+    looks = products(query, key).double().numpy() * heads.plain.scale**2  # half the time in single precision
+    hands = products(output, value).double().numpy()
+
+    @functools.cache  # most pairs stay from one step to the next
+    def merger(a: tuple[int, ...], b: tuple[int, ...]) -> float:
+        return _misled(looks, hands, a + b) - _misled(looks, hands, a) - _misled(looks, hands, b)
+
     clusters: list[tuple[int, ...]] = [(h,) for h in range(len(hands))]
     levels, errors, spent = [tuple(clusters)], [0.0], 0.0
     while len(clusters) > 1:
@@ -168,7 +175,7 @@ def nest(heads: Heads, *, merge: bool, drop: bool) -> Nest:
             options += [(float(hands[np.ix_(c, c)].sum()), i, -1) for i, c in enumerate(clusters)]
         if merge:
             options += [
-                (_merger(looks, hands, clusters[i], clusters[j]), i, j)
+                (merger(clusters[i], clusters[j]), i, j)
                 for i, j in itertools.combinations(range(len(clusters)), 2)
                 if not drop or len(clusters[i]) + len(clusters[j]) <= _MOST_MEMBERS
             ]
@@ -180,10 +187,6 @@ def nest(heads: Heads, *, merge: bool, drop: bool) -> Nest:
         levels.append(tuple(clusters))
         errors.append(spent)
     return Nest(tuple(levels), np.array(errors))
-
-
-def _merger(looks: np.ndarray, hands: np.ndarray, a: tuple[int, ...], b: tuple[int, ...]) -> float:
-    return _misled(looks, hands, a + b) - _misled(looks, hands, a) - _misled(looks, hands, b)
 
 
 def _misled(looks: np.ndarray, hands: np.ndarray, cluster: tuple[int, ...]) -> float:
@@ -228,7 +231,7 @@ class Head:
 def head_of(heads: Heads, members: tuple[int, ...]) -> Head:
     """The head that stands for ``members``: the weighted mean of where they look, the sum of what they hand on."""
     index = list(members)
-    handed = products(heads.output[index], heads.value[index]).diagonal()
+    handed = torch.stack([products(heads.output[[h]], heads.value[[h]]).squeeze() for h in index])
     total = float(handed.sum())
     shares = handed / total if total > 0 else torch.full_like(handed, 1 / len(index))
     roots = shares.sqrt().repeat_interleave(heads.query.shape[1]).unsqueeze(1)

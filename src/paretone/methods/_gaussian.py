@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from paretone.errors import UserError
+from paretone.methods._symmetric import mirrored, strips
 from paretone.modules import Norm
 
 ORDER = 16
 NODES = 96
-_BLOCK_ROWS = 32  # a block of rows of the largest models stays in the processor's cache
+_SERIES_ROWS = 32  # so many rows of the largest models stay in the processor's cache
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
@@ -116,35 +117,34 @@ def slope_energy(bank: Bank, activation: str) -> Tensor:
     return (slopes.square() * weights).sum(dim=1)
 
 
-def covariance(bank: Bank) -> Tensor:
-    """(units, units) covariance of the activations of one bank.
-
-    NumPy turns the product with one's own transpose into BLAS's ``syrk``, and the series is summed for one triangle.
-    """
-    rows = bank.rows.numpy()
-    products = torch.from_numpy(rows @ rows.T)
-    for first in range(0, len(products), _BLOCK_ROWS):
-        block = slice(first, first + _BLOCK_ROWS)
-        products[block, first:] = _summed(products[block, first:], bank, block, bank, slice(first, None))
-    return products.triu_().add_(products.triu(1).T)
+def covariance(bank: Bank, dtype: torch.dtype = torch.float64) -> Tensor:
+    """(units, units) covariance of the activations of one bank, computed in ``dtype``; half of it, then mirrored."""
+    units = len(bank.rows)
+    directions, series = (bank.rows / bank.spread[:, None]).to(dtype), bank.series.to(dtype)
+    moments = torch.empty(units, units, dtype=dtype)
+    for rows, columns in strips(units):
+        moments[rows, columns] = _summed(directions[rows] @ directions[columns].T, series[rows], series[columns])
+    return mirrored(moments)
 
 
 def cross_covariance(bank: Bank, other: Bank) -> Tensor:
     """(units, other units) covariance of the activations of two banks."""
-    products = bank.rows @ other.rows.T
-    for first in range(0, len(products), _BLOCK_ROWS):
-        block = slice(first, first + _BLOCK_ROWS)
-        products[block] = _summed(products[block], bank, block, other, slice(None))
-    return products
+    correlation = (bank.rows / bank.spread[:, None]) @ (other.rows / other.spread[:, None]).T
+    return _summed(correlation, bank.series, other.series)
 
 
-def _summed(products: Tensor, left: Bank, rows: slice, right: Bank, columns: slice) -> Tensor:
-    """Mehler's series Σ_k a_ik a_jk ρ_ij^k from k = 1, for one block of inner products."""
-    a, b = left.series[rows], right.series[columns].T.contiguous()
-    correlation = (products / left.spread[rows, None]).div_(right.spread[columns]).clamp_(-1, 1)
-    power = correlation.clone()
-    total = power * a[:, 1:2] * b[1]
-    for k in range(2, ORDER + 1):
-        power.mul_(correlation)
-        total.addcmul_(power * a[:, k : k + 1], b[k])
-    return total
+def _summed(correlation: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Mehler's series Σ_k a_ik a_jk ρ_ij^k from k = 1, in place of the correlations ρ.
+
+    Args:
+        correlation: (units, other units); overwritten.
+        left, right: coefficients (units, ORDER + 1), (other units, ORDER + 1).
+    """
+    columns = right.T.contiguous()
+    for first in range(0, len(correlation), _SERIES_ROWS):
+        block, a = correlation[first : first + _SERIES_ROWS], left[first : first + _SERIES_ROWS]
+        total = torch.outer(a[:, ORDER], columns[ORDER])
+        for k in range(ORDER - 1, 0, -1):  # Horner
+            total.mul_(block).addr_(a[:, k], columns[k])
+        block.mul_(total)
+    return correlation

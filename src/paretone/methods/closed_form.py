@@ -34,7 +34,7 @@ from paretone.methods._gaussian import (
     slope_energy,
 )
 from paretone.methods._seen import blended, moments_of, trust
-from paretone.methods._surgeon import eliminate
+from paretone.methods._surgeon import eliminate, output_variance
 from paretone.methods._surgeon import refit as refitted
 from paretone.modules import Analysis, Attention, FeedForward, Module, Rewrite
 
@@ -78,7 +78,7 @@ def rewrite(
     """
     if isinstance(module, FeedForward):
         return _rewrite_ffn(module, keep, analysis, bank, search, refit)
-    return _rewrite_attention(module, keep, head_dim, refit, heads)
+    return _rewrite_attention(module, keep, head_dim, analysis, refit, heads)
 
 
 def analyse(
@@ -104,14 +104,17 @@ def uniform_shape(width: int, head_dim: int, rows: int, *, heads: HeadsBy = "mix
 
 
 def _activity(module: FeedForward) -> tuple[Tensor, Tensor]:
-    """(units,) means and (units, units) covariance of the activations: as seen, or as a Gaussian input makes them."""
+    """(units,) means and (units, units) covariance of the activations: as seen, or as a Gaussian input makes them.
+
+    The covariance is in single precision, which takes half the time and memory; what is solved with it is in double.
+    """
     gaussian = bank_of(module.weight_in, module.bias_in, module.norm, module.activation)
-    expected = gaussian.means, covariance(gaussian)
     if module.seen is None:
-        return expected
+        return gaussian.means, covariance(gaussian, torch.float32)
     rows = module.seen.inputs
     seen = moments_of(rows, _hidden(module.weight_in, module.bias_in, module.activation))
-    return blended(seen, expected, trust(len(rows), module.width))
+    means, moments = blended(seen, (gaussian.means, covariance(gaussian)), trust(len(rows), module.width))
+    return means, moments.float()
 
 
 def _hidden(weight: Tensor, bias: Tensor, activation: str) -> Callable[[Tensor], Tensor]:
@@ -119,25 +122,33 @@ def _hidden(weight: Tensor, bias: Tensor, activation: str) -> Callable[[Tensor],
     return lambda rows: function(rows @ weight.T + bias)
 
 
-def _order(module: FeedForward, moments: Tensor, search: Search, leave: int) -> tuple[Tensor, Tensor]:
-    """Units from the first to go to the last, and what each costs."""
-    if search == "surgeon":
-        found = eliminate(moments, module.weight_out, leave=leave)
-        return found.order, found.costs
-    norms = module.weight_in.square().sum(dim=1) + module.weight_out.square().sum(dim=0)
-    order = torch.argsort(norms, stable=True)
-    costs = module.weight_out.square().sum(dim=0) * moments.diagonal()
-    return order, costs[order][: module.width - leave]
-
-
 def _analyse_ffn(module: FeedForward, search: Search) -> Analysis:
     _, moments = _activity(module)
     least = max(1, module.width // LEAST_SHARE)
-    order, costs = _order(module, moments, search, least)
-    errors = np.concatenate([[0.0], np.cumsum(costs.numpy())])
+    if search == "surgeon":
+        found = eliminate(moments, module.weight_out, leave=least)
+        order, costs, variance = found.order, found.costs, output_variance(found, moments, module.weight_out)
+    else:
+        order = torch.argsort(_norms(module), stable=True)
+        outgoing = module.weight_out.float()
+        costs = (outgoing.square().sum(dim=0) * moments.diagonal())[order][:-least]
+        variance = float(((outgoing @ moments) * outgoing).sum())
+    errors = np.concatenate([[0.0], np.cumsum(costs.double().numpy())])
     keep = np.arange(module.width, least - 1, -1)
-    variance = float(((module.weight_out @ moments) * module.weight_out).sum())
     return Analysis(keep, np.zeros_like(keep), errors, variance, order)
+
+
+def _norms(module: FeedForward) -> Tensor:
+    """(units,) squared lengths of the unit vectors."""
+    return module.weight_in.square().sum(dim=1) + module.weight_out.square().sum(dim=0)
+
+
+def _order(module: FeedForward, keep: int, search: Search) -> Tensor:
+    """(units,) from the first to go to the last; down to the share where analyses end it is that of the analysis."""
+    if search == "magnitude":
+        return torch.argsort(_norms(module), stable=True)
+    _, moments = _activity(module)
+    return eliminate(moments, module.weight_out, leave=min(keep, max(1, module.width // LEAST_SHARE))).order
 
 
 def _rewrite_ffn(
@@ -145,24 +156,26 @@ def _rewrite_ffn(
 ) -> Rewrite:
     if keep == module.width:
         return _unchanged(module)
-    means, moments = _activity(module)
     if analysis is not None and analysis.order is not None and keep >= analysis.keep[-1]:
         order = analysis.order
     else:
-        order, _ = _order(module, moments, search, keep)
+        order = _order(module, keep, search)
     kept = order[-keep:].sort().values
     if bank == "select":
-        return _selected(module, kept, means, moments, refit)
-    return _merged(module, kept, means, refit, repair=bank == "merge-repaired")
+        return _selected(module, kept, refit)
+    return _merged(module, kept, refit, repair=bank == "merge-repaired")
 
 
-def _selected(module: FeedForward, kept: Tensor, means: Tensor, moments: Tensor, refit: bool) -> Rewrite:
+def _selected(module: FeedForward, kept: Tensor, refit: bool) -> Rewrite:
     members = torch.full((module.width,), -1)
     members[kept] = torch.arange(len(kept))
     weight_out, bias_out = module.weight_out[:, kept], module.bias_out
     if refit:
+        means, moments = _activity(module)
+        cross = moments[kept]
+        del moments  # the largest there is
         weight_out, bias_out = refitted(
-            module.weight_out, module.bias_out, means, moments[:, kept], moments[kept][:, kept], means[kept]
+            module.weight_out, module.bias_out, means, cross.T, cross[:, kept].double(), means[kept]
         )
     new = replace(
         module,
@@ -175,7 +188,7 @@ def _selected(module: FeedForward, kept: Tensor, means: Tensor, moments: Tensor,
     return Rewrite(new, members, kept)
 
 
-def _merged(module: FeedForward, kept: Tensor, means: Tensor, refit: bool, *, repair: bool) -> Rewrite:
+def _merged(module: FeedForward, kept: Tensor, refit: bool, *, repair: bool) -> Rewrite:
     """Clusters around the units ``kept``: weighted means for incoming weights, sums or a refit for outgoing ones."""
     bank = bank_of(module.weight_in, module.bias_in, module.norm, module.activation)
     weights = module.weight_out.square().sum(dim=0) * slope_energy(bank, module.activation)
@@ -193,25 +206,25 @@ def _merged(module: FeedForward, kept: Tensor, means: Tensor, refit: bool, *, re
     weight_out.index_add_(1, labels, module.weight_out)
     bias_out = module.bias_out
     if refit:
-        cross, moments, new_means = _new_activity(module, weight_in, bias_in)
+        means, cross, moments, new_means = _new_activity(module, weight_in, bias_in)
         weight_out, bias_out = refitted(module.weight_out, module.bias_out, means, cross, moments, new_means)
     new = replace(module, weight_in=weight_in, bias_in=bias_in, weight_out=weight_out, bias_out=bias_out, seen=None)
     return Rewrite(new, labels, kept)
 
 
-def _new_activity(module: FeedForward, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Covariance of old with new activations, of new ones, and the means of the new ones."""
+def _new_activity(module: FeedForward, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Means of the old activations, covariance of old with new ones, of new ones, and the means of the new ones."""
     old_bank = bank_of(module.weight_in, module.bias_in, module.norm, module.activation)
     new_bank = bank_of(weight, bias, module.norm, module.activation)
     cross, spread = cross_covariance(old_bank, new_bank), covariance(new_bank)
     if module.seen is None:
-        return cross, spread, new_bank.means
+        return old_bank.means, cross, spread, new_bank.means
     rows, old = module.seen.inputs, module.width
     both = [_hidden(w, b, module.activation) for w, b in ((module.weight_in, module.bias_in), (weight, bias))]
     expected = torch.cat([torch.cat([covariance(old_bank), cross], 1), torch.cat([cross.T, spread], 1)])
     prior = torch.cat([old_bank.means, new_bank.means]), expected
     means, joint = blended(moments_of(rows, *both), prior, trust(len(rows), old))
-    return joint[:old, old:], joint[old:, old:], means[old:]
+    return means[:old], joint[:old, old:], joint[old:, old:], means[old:]
 
 
 def _weighted_lloyd(points: Tensor, weights: Tensor, kept: Tensor) -> Tensor:
@@ -236,19 +249,30 @@ def _weighted_lloyd(points: Tensor, weights: Tensor, kept: Tensor) -> Tensor:
 def _analyse_attention(module: Attention, how: HeadsBy) -> Analysis:
     heads = heads_of(module)
     nested = _nested(heads, how)
-    cut = how in ("mixed", "truncate")
-    levels = range(len(nested.clusters))
-    ranks = np.arange(module.head_dim, 0, -1) if cut else np.array([module.head_dim])
-    new = {members: head_of(heads, members) for level in levels for members in nested.clusters[level]}
-    keep, dims, errors = [], [], []
-    for level in levels:
-        clusters = nested.clusters[level]
-        keep.append(np.full(len(ranks), len(clusters)))
-        dims.append(ranks)
-        cuts = [truncation_errors(new[members], module.scale, ranks) for members in clusters]
-        errors.append(nested.errors[level] + np.sum(cuts, axis=0))
+    cuts = how in ("mixed", "truncate")
+    ranks = np.arange(module.head_dim, 0, -1) if cuts else np.array([module.head_dim])
+    new: dict[tuple[int, ...], Head] = {}
+    keep, dims, errors = (np.empty(0, kind) for kind in (np.int64, np.int64, np.float64))
+    for clusters, lost in zip(nested.clusters, nested.errors, strict=True):
+        new |= {members: head_of(heads, members) for members in clusters if members not in new}
+        error = lost + np.sum([truncation_errors(new[members], module.scale, ranks) for members in clusters], axis=0)
+        if cuts and len(keep) and not _gains(keep * dims, errors, len(clusters) * ranks, error):
+            break
+        keep = np.concatenate([keep, np.full(len(ranks), len(clusters))])
+        dims, errors = np.concatenate([dims, ranks]), np.concatenate([errors, error])
     variance = sum(new[(h,)].energy for h in range(module.width))
-    return Analysis(np.concatenate(keep), np.concatenate(dims), np.concatenate(errors), variance)
+    return Analysis(keep, dims, errors, variance, clusters=nested.clusters)
+
+
+def _gains(sizes: np.ndarray, errors: np.ndarray, new_sizes: np.ndarray, new_errors: np.ndarray) -> bool:
+    """Whether any new option lies below the chords between the known ones, so that an allocation might take it.
+
+    Heads merge and go in the order of what that costs: once cutting all of them further is the better way throughout,
+    it stays so, and the large decompositions of many merged heads need not be made.
+    """
+    order = sizes.argsort(kind="stable")
+    chords = np.interp(new_sizes, sizes[order], np.minimum.accumulate(errors[order]))
+    return bool(((new_sizes >= sizes.min()) & (new_errors < chords)).any())
 
 
 def _nested(heads: Heads, how: HeadsBy) -> Nest:
@@ -259,11 +283,13 @@ def _nested(heads: Heads, how: HeadsBy) -> Nest:
     return nest(heads, merge=merge, drop=how != "merge" or not merge)
 
 
-def _rewrite_attention(module: Attention, keep: int, head_dim: int, refit: bool, how: HeadsBy) -> Rewrite:
+def _rewrite_attention(
+    module: Attention, keep: int, head_dim: int, analysis: Analysis | None, refit: bool, how: HeadsBy
+) -> Rewrite:
     if keep == module.width and head_dim == module.head_dim:
         return _unchanged(module)
     heads = heads_of(module)
-    levels = _nested(heads, how).clusters
+    levels = analysis.clusters if analysis is not None else _nested(heads, how).clusters
     if module.width - keep >= len(levels) or (how not in ("mixed", "truncate") and head_dim < module.head_dim):
         raise UserError(f"closed_form with heads={how} can't make {module.width} heads {keep} of {head_dim} rows")
     clusters = levels[module.width - keep]

@@ -8,6 +8,7 @@ from paretone.errors import UserError
 from paretone.groups import Group, Stack
 from paretone.methods import companion
 from paretone.modules import Analysis, module_of
+from paretone.parallel import two_at_a_time
 from paretone.plan.blueprint import Blueprint
 from paretone.plan.material import Material
 from paretone.progress import track
@@ -63,13 +64,16 @@ def analyses_of(
     """What every size of each module would cost, by the method's own error model, on the rows of ``material``."""
     analyse = companion(method, "analyse")
     assert analyse is not None
-    found = {}
-    for group in track(groups, "analysing modules", len(groups)):
+
+    def one(group: Group) -> Analysis:
         tensors = tensors_at(checkpoint, model, group.tensors)
         norms = tensors_at(checkpoint, model, group.norms)
         seen = None if material is None else material.seen(_source_name(model, group))
-        found[group.name] = analyse(module_of(group, tensors, norms, seen), **settings)
-    return found
+        found: Analysis = analyse(module_of(group, tensors, norms, seen), **settings)
+        return found
+
+    analysed = track(two_at_a_time(one, groups), "analysing modules", len(groups))
+    return {group.name: analysis for group, analysis in zip(groups, analysed, strict=True)}
 
 
 def _source_name(model: Blueprint, group: Group) -> str:

@@ -1,9 +1,7 @@
 """Carries a plan out: module by module from the source's files into the new ones."""
 
 import hashlib
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from paretone.errors import UserError
 from paretone.groups import Fold, Group, Stack, shrink, units_of
 from paretone.methods import method_function, rewrites_modules
 from paretone.modules import Rewrite, Seen, module_of, tensors_of
+from paretone.parallel import two_at_a_time
 from paretone.plan import (
     Analyses,
     Blueprint,
@@ -99,9 +98,9 @@ def write_weights(
     """Writes the compressed tensors of ``checkpoint`` to ``folder``.
 
     ``analyses`` are those that the plan was made from, where they are at hand; they save time and change no byte.
-    ``materials`` are what each step learns from beside weights. Two modules at most, and the tensor that is being
-    copied, are in memory. Their order has no influence: each draws from a generator of its own, seeded by the plan's
-    seed, the step and its name.
+    ``materials`` are what each step learns from beside weights. Two modules at work, two that wait to be written and
+    the tensor that is being copied are all that is in memory. Their order has no influence: each draws from a generator
+    of its own, seeded by the plan's seed, the step and its name.
     """
     source = blueprint_of(checkpoint, plan.source)
     final, lineages = _follow(source, plan)
@@ -111,7 +110,11 @@ def write_weights(
     folded: dict[str, Folded] = {}
     known = Known(analyses or {}, materials)
     with TensorWriter(folder, final.entries) as writer:
-        for done in track(_fold_all(checkpoint, changed, slots, known), "compressing", len(changed)):
+
+        def fold(lineage: Lineage) -> Folded:
+            return _fold_module(checkpoint, lineage, slots[lineage.final], known)
+
+        for done in track(two_at_a_time(fold, changed), "compressing", len(changed)):
             for name, tensor in done.tensors.items():
                 writer.write(name, tensor)
             folded[done.lineage.source.name] = Folded(done.lineage, {}, done.source_units, done.members)
@@ -147,23 +150,6 @@ def _follow(source: Blueprint, plan: Plan) -> tuple[Blueprint, list[Lineage]]:
                 new: path for name, path in paths.items() if (new := layer_name(name, stack, layers.keep)) is not None
             }
     return model, [Lineage(group, tuple(passes), name) for name, (group, passes) in paths.items()]
-
-
-def _fold_all(
-    checkpoint: Checkpoint, lineages: Iterable[Lineage], slots: Mapping[str, list[str]], known: Known
-) -> Iterator[Folded]:
-    """Folds modules two at a time: one's matrix products overlap with the other's tree."""
-    waiting: deque[Future[Folded]] = deque()
-    with ThreadPoolExecutor(2) as pool:
-        try:
-            for lineage in lineages:
-                waiting.append(pool.submit(_fold_module, checkpoint, lineage, slots[lineage.final], known))
-                if len(waiting) == 2:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _fold_module(checkpoint: Checkpoint, lineage: Lineage, final_names: list[str], known: Known) -> Folded:

@@ -12,6 +12,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from paretone.errors import UserError
 from paretone.groups import Fold, Slot, Units, shrink
 from paretone.methods import cluster, depth, known_methods, magnitude, method_function, settings_of
+from paretone.methods._symmetric import self_product
+from paretone.methods._ward import cut, ward_tree
 
 UNIT_METHODS = [name for name in known_methods() if method_function(name).__name__ == "fold"]
 
@@ -101,14 +103,22 @@ def test_units_that_are_all_zero_can_be_clustered() -> None:
     assert cluster.fold(Units(torch.zeros(8, 3), torch.zeros(8, 3)), 5, rng()).keep == 5
 
 
-def test_ward_from_the_gram_matrix_is_scipys_ward_on_the_vectors() -> None:
-    units = random_units(60, seed=4)
-    tree = cluster.ward_tree(cluster.gram_of(units))
+@pytest.mark.parametrize("width", [2, 60, 700])
+def test_ward_from_the_gram_matrix_is_scipys_ward_on_the_vectors(width: int) -> None:
+    units = random_units(width, seed=4)
+    merges = ward_tree(self_product(units.incoming, units.outgoing))
     expected = linkage(torch.cat([units.incoming, units.outgoing], dim=1).numpy(), "ward")
-    assert tree[:, 2] == pytest.approx(expected[:, 2], rel=1e-4)
-    for keep in (1, 2, 17, 60):
-        ours, theirs = cluster.cut(tree, keep), torch.from_numpy(fcluster(expected, keep, "maxclust"))
+    for keep in {1, 2, width // 3 + 1, width - 1, width}:
+        ours, theirs = cut(merges, keep), fcluster(expected, keep, "maxclust")
         assert len(set(zip(ours.tolist(), theirs.tolist(), strict=True))) == keep  # the same partition
+
+
+def test_wards_tree_stands_equal_and_opposite_units() -> None:
+    point = torch.randn(1, 5, generator=rng())
+    merges = ward_tree(self_product(torch.cat([point, -point]).repeat(20, 1)))
+    labels = cut(merges, 2)
+    assert labels.tolist() == [labels[0], labels[1]] * 20
+    assert len(set(cut(merges, 7).tolist())) == 7
 
 
 def inertia(units: Units, labels: torch.Tensor) -> float:
@@ -123,10 +133,10 @@ def test_lloyd_never_raises_the_inertia_and_never_loses_a_cluster(seed: int) -> 
     units = random_units(30, seed)
     start = torch.randint(6, (30,), generator=rng(seed))
     start[:6] = torch.arange(6)
-    gram = cluster.gram_of(units)
+    gram = self_product(units.incoming, units.outgoing)
     before = inertia(units, start)
     for rounds in (1, 3, 25):
-        labels = cluster.lloyd(gram, start, 6, rounds=rounds)
+        labels, _ = cluster.lloyd(gram, start, 6, rounds=rounds)
         after = inertia(units, labels)
         assert len(labels.unique()) == 6
         assert after <= before * (1 + 1e-5)
@@ -135,7 +145,7 @@ def test_lloyd_never_raises_the_inertia_and_never_loses_a_cluster(seed: int) -> 
 
 def test_an_empty_cluster_gets_the_unit_that_fits_worst() -> None:
     units = Units(torch.tensor([[0.0], [0.1], [5.0], [5.1], [9.0]]), torch.zeros(5, 1))
-    labels = cluster.lloyd(cluster.gram_of(units), torch.tensor([0, 0, 1, 1, 1]), 3, rounds=0)
+    labels, _ = cluster.lloyd(self_product(units.incoming), torch.tensor([0, 0, 1, 1, 1]), 3, rounds=0)
     assert labels.tolist() == [0, 0, 1, 1, 2]
 
 

@@ -49,7 +49,7 @@ class Recipe:
 
 
 RECIPES = {
-    "ctc": Recipe(open_ctc, 3600, 10, 1e-3, 8.5, 0.6, 0.15),
+    "ctc": Recipe(open_ctc, 9000, 10, 1e-3, 8.5, 0.6, 0.15),
     "whisper": Recipe(open_whisper, 3000, 8, 1e-3, open_whisper.WINDOW_S, 0.6, 0.8),
 }
 WARM_UP_STEPS = 300

@@ -19,10 +19,12 @@ from torch import Tensor
 from paretone.methods._gaussian import through_norm
 from paretone.methods._seen import input_moments, root_of, value_moments
 from paretone.methods._surgeon import refit
+from paretone.methods._symmetric import self_product
 from paretone.modules import Attention
 
 _MOST_MEMBERS = 4  # of a merged head, where heads can also go: more stacked rows take cubic time to cut
 _RANK_TOLERANCE = 1e-10  # of the largest eigenvalue: below it a direction of the rows is rounding
+_SAFE_PIVOT = 1e-6  # of the largest pivot: above it Cholesky, which is faster, does for rows
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,40 @@ class Heads:
     value: Tensor
     output: Tensor
     plain: Attention
+
+    @functools.cached_property
+    def looks(self) -> "Products":
+        """Of query and key: where heads look."""
+        return Products(self.query, self.key)
+
+    @functools.cached_property
+    def hands(self) -> "Products":
+        """Of output and value: what heads hand on."""
+        return Products(self.output, self.value)
+
+
+@dataclass(frozen=True)
+class Products:
+    """The products leftᵀright of all heads; both (heads, head_dim, anything)."""
+
+    left: Tensor
+    right: Tensor
+
+    @functools.cached_property
+    def inner(self) -> np.ndarray:
+        """(heads, heads) inner products of each head's product with that of each other, from single precision."""
+        left, right = (self_product(side.flatten(0, 1).float()) for side in (self.left, self.right))
+        heads, rows, _ = self.left.shape
+        return left.mul_(right).view(heads, rows, heads, rows).sum(dim=(1, 3), dtype=torch.float64).numpy()
+
+    def stacked(self, heads: Sequence[int], weights: Tensor | None = None) -> "Pair":
+        """The sum of the products of ``heads``, each times its weight, factorised."""
+        left, right = (side[list(heads)].flatten(0, 1) for side in (self.left, self.right))
+        if weights is None:
+            return factorise(left, right)
+        roots = weights.sqrt().repeat_interleave(self.left.shape[1])
+        pair = factorise(roots[:, None] * left, roots[:, None] * right)
+        return replace(pair, left=pair.left * roots, right=pair.right * roots)
 
 
 def heads_of(module: Attention) -> Heads:
@@ -95,16 +131,6 @@ def _with_one(mean: Tensor, spread: Tensor) -> Tensor:
     return torch.block_diag(spread, spread.new_zeros(1, 1)) + torch.outer(extended, extended)
 
 
-def products(left: Tensor, right: Tensor) -> Tensor:
-    """(heads, heads) inner products of leftᵀright of each head with that of each other.
-
-    Args:
-        left, right: (heads, head_dim, anything); only (head_dim, head_dim) blocks are formed.
-    """
-    blocks = torch.einsum("hax,gbx->hgab", left, left) * torch.einsum("hax,gbx->hgab", right, right)
-    return blocks.sum(dim=(2, 3))
-
-
 @dataclass(frozen=True)
 class Pair:
     """The best approximation of a product leftᵀright at every rank.
@@ -133,6 +159,11 @@ def factorise(left: Tensor, right: Tensor) -> Pair:
 
 def _root(gram: Tensor) -> tuple[Tensor, Tensor]:
     """R with R Rᵀ = gram, and its pseudoinverse."""
+    root, failed = torch.linalg.cholesky_ex(gram)
+    pivots = root.diagonal().square()
+    if not failed and pivots.min() > _SAFE_PIVOT * pivots.max():
+        identity = torch.eye(len(gram), dtype=gram.dtype)
+        return root, torch.linalg.solve_triangular(root, identity, upper=False)
     eigenvalues, vectors = torch.linalg.eigh(gram)
     sound = eigenvalues > _RANK_TOLERANCE * eigenvalues[-1].clamp(min=1e-300)
     roots = torch.where(sound, eigenvalues, 0).clamp(min=0).sqrt()
@@ -159,9 +190,7 @@ def nest(heads: Heads, *, merge: bool, drop: bool) -> Nest:
     A merger adds up what its heads hand on and averages where they look, weighted by what each hands on; the price is
     what its heads now look at wrongly. Where heads may also drop out, at most ``_MOST_MEMBERS`` merge into one.
     """
-    query, key, value, output = (part.float() for part in (heads.query, heads.key, heads.value, heads.output))
-    looks = products(query, key).double().numpy() * heads.plain.scale**2  # half the time in single precision
-    hands = products(output, value).double().numpy()
+    looks, hands = heads.looks.inner * heads.plain.scale**2, heads.hands.inner
 
     @functools.cache  # most pairs stay from one step to the next
     def merger(a: tuple[int, ...], b: tuple[int, ...]) -> float:
@@ -230,14 +259,10 @@ class Head:
 
 def head_of(heads: Heads, members: tuple[int, ...]) -> Head:
     """The head that stands for ``members``: the weighted mean of where they look, the sum of what they hand on."""
-    index = list(members)
-    handed = torch.stack([products(heads.output[[h]], heads.value[[h]]).squeeze() for h in index])
+    handed = torch.from_numpy(heads.hands.inner.diagonal()[list(members)])
     total = float(handed.sum())
-    shares = handed / total if total > 0 else torch.full_like(handed, 1 / len(index))
-    roots = shares.sqrt().repeat_interleave(heads.query.shape[1]).unsqueeze(1)
-    score = factorise(roots * heads.query[index].flatten(0, 1), roots * heads.key[index].flatten(0, 1))
-    score = replace(score, left=score.left * roots.T, right=score.right * roots.T)
-    output = factorise(heads.output[index].flatten(0, 1), heads.value[index].flatten(0, 1))
+    shares = handed / total if total > 0 else torch.full_like(handed, 1 / len(handed))
+    score, output = heads.looks.stacked(members, shares), heads.hands.stacked(members)
     return Head(members, members[int(handed.argmax())], score, output)
 
 

@@ -69,6 +69,10 @@ class Bank:
         """(units,) expected activations."""
         return self.series[:, 0]
 
+    def of(self, units: Tensor) -> "Bank":
+        """The bank of some of the units."""
+        return Bank(self.rows[units], self.shift[units], self.spread[units], self.series[units])
+
 
 def through_norm(weight: Tensor, norm: Norm) -> Tensor:
     """``weight`` (..., model) as it acts on z: scaled by the norm, and without the mean that z does not have."""
@@ -127,10 +131,10 @@ def covariance(bank: Bank, dtype: torch.dtype = torch.float64) -> Tensor:
     return mirrored(moments)
 
 
-def cross_covariance(bank: Bank, other: Bank) -> Tensor:
-    """(units, other units) covariance of the activations of two banks."""
-    correlation = (bank.rows / bank.spread[:, None]) @ (other.rows / other.spread[:, None]).T
-    return _summed(correlation, bank.series, other.series)
+def cross_covariance(bank: Bank, other: Bank, dtype: torch.dtype = torch.float64) -> Tensor:
+    """(units, other units) covariance of the activations of two banks, computed in ``dtype``."""
+    one, two = ((each.rows / each.spread[:, None]).to(dtype) for each in (bank, other))
+    return _summed(one @ two.T, bank.series.to(dtype), other.series.to(dtype))
 
 
 def _summed(correlation: Tensor, left: Tensor, right: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from paretone.methods._gaussian import (
     slope_energy,
 )
 from paretone.methods._seen import blended, moments_of, trust
-from paretone.methods._surgeon import eliminate, output_variance
+from paretone.methods._surgeon import eliminate, output_variance, refit_selected
 from paretone.methods._surgeon import refit as refitted
 from paretone.modules import Analysis, Attention, FeedForward, Module, Rewrite
 
@@ -117,6 +117,18 @@ def _activity(module: FeedForward) -> tuple[Tensor, Tensor]:
     return means, moments.float()
 
 
+def _activity_of(module: FeedForward, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same means, and the covariance of the units ``kept`` with each other and with the rest."""
+    goes = torch.ones(module.width, dtype=torch.bool)
+    goes[kept] = False
+    if module.seen is not None:
+        means, moments = _activity(module)
+        return means, moments[kept][:, kept], moments[kept][:, goes]
+    bank = bank_of(module.weight_in, module.bias_in, module.norm, module.activation)
+    stay, go = bank.of(kept), bank.of(goes)
+    return bank.means, covariance(stay, torch.float32), cross_covariance(stay, go, torch.float32)
+
+
 def _hidden(weight: Tensor, bias: Tensor, activation: str) -> Callable[[Tensor], Tensor]:
     function = activation_function(activation)
     return lambda rows: function(rows @ weight.T + bias)
@@ -171,12 +183,8 @@ def _selected(module: FeedForward, kept: Tensor, refit: bool) -> Rewrite:
     members[kept] = torch.arange(len(kept))
     weight_out, bias_out = module.weight_out[:, kept], module.bias_out
     if refit:
-        means, moments = _activity(module)
-        cross = moments[kept]
-        del moments  # the largest there is
-        weight_out, bias_out = refitted(
-            module.weight_out, module.bias_out, means, cross.T, cross[:, kept].double(), means[kept]
-        )
+        means, moments, cross = _activity_of(module, kept)
+        weight_out, bias_out = refit_selected(module.weight_out, module.bias_out, means, kept, moments, cross)
     new = replace(
         module,
         weight_in=module.weight_in[kept],

@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from annotated_types import Ge
-from scipy.cluster.hierarchy import linkage
 
 from paretone.groups import Fold, Units
+from paretone.methods._symmetric import self_product
+from paretone.methods._ward import cut, ward_tree
 
 
 def fold(
@@ -37,47 +38,13 @@ def fold(
     """
     if keep == units.width:
         return Fold.select(torch.arange(keep), keep)
-    gram = gram_of(units)
-    labels = cut(ward_tree(gram), keep) if start == "ward" else nearest(gram, greedy_centres(gram, keep, rng))
-    labels = lloyd(gram, labels, keep, rounds=rounds)
-    return fold_of(gram, labels, keep, outgoing=outgoing)
-
-
-def gram_of(units: Units) -> torch.Tensor:
-    """(width, width) float32 inner products of the unit vectors.
-
-    NumPy turns a product with one's own transpose into BLAS's ``syrk``: half the work of torch's general product.
-    """
-    gram = np.zeros((units.width, units.width), np.float32)
-    for side in (units.incoming.numpy(), units.outgoing.numpy()):
-        gram += side @ side.T
-    return torch.from_numpy(gram)
-
-
-def ward_tree(gram: torch.Tensor) -> np.ndarray:
-    """Ward's tree (width - 1, 4) in SciPy's form, merges by rising height."""
-    norms, width = gram.diagonal().numpy(), len(gram)
-    products = gram.numpy()
-    distances = np.empty(width * (width - 1) // 2)
-    position = 0
-    for i in range(width - 1):  # row by row: the full matrix of distances never exists
-        row = norms[i] + norms[i + 1 :] - 2 * products[i, i + 1 :]
-        np.sqrt(np.maximum(row, 0, out=row), out=distances[position : position + len(row)])
-        position += len(row)
-    return linkage(distances, method="ward")
-
-
-def cut(tree: np.ndarray, keep: int) -> torch.Tensor:
-    """(width,) labels 0 to keep - 1 after the first width - keep merges of ``tree``."""
-    width = len(tree) + 1
-    parent = np.arange(2 * width - 1)
-    merged = width - keep
-    for merge, (left, right) in enumerate(tree[:merged, :2].astype(np.int64)):
-        parent[left] = parent[right] = width + merge
-    for node in range(width + merged - 1, -1, -1):
-        parent[node] = parent[parent[node]]
-    _, labels = np.unique(parent[:width], return_inverse=True)
-    return torch.from_numpy(labels)
+    gram = self_product(units.incoming, units.outgoing)
+    if start == "ward":
+        labels = torch.from_numpy(cut(ward_tree(gram), keep))
+    else:
+        labels = nearest(gram, greedy_centres(gram, keep, rng))
+    labels, distances = lloyd(gram, labels, keep, rounds=rounds)
+    return fold_of(labels, distances, outgoing=outgoing)
 
 
 def greedy_centres(gram: torch.Tensor, keep: int, rng: torch.Generator) -> torch.Tensor:
@@ -106,16 +73,22 @@ def nearest(gram: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
     return (norms[centres, None] - 2 * gram[centres]).argmin(dim=0)
 
 
-def lloyd(gram: torch.Tensor, labels: torch.Tensor, keep: int, *, rounds: int) -> torch.Tensor:
-    """Lloyd's rounds on the Gram matrix until no unit moves; no cluster is ever left empty."""
-    labels = _without_empty(labels, _distances(gram, labels, keep), keep)
+def lloyd(gram: torch.Tensor, labels: torch.Tensor, keep: int, *, rounds: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lloyd's rounds on the Gram matrix until no unit moves; no cluster is ever left empty.
+
+    Returns:
+        (width,) labels and (keep, width) squared distances of all units to the centroids of these.
+    """
+    distances = _distances(gram, labels, keep)
+    filled = _without_empty(labels, distances, keep)
+    if filled is not labels:
+        labels, distances = filled, _distances(gram, filled, keep)
     for _ in range(rounds):
-        distances = _distances(gram, labels, keep)
         moved = _without_empty(distances.argmin(dim=0), distances, keep)
         if torch.equal(moved, labels):
             break
-        labels = moved
-    return labels
+        labels, distances = moved, _distances(gram, moved, keep)
+    return labels, distances
 
 
 def _distances(gram: torch.Tensor, labels: torch.Tensor, keep: int) -> torch.Tensor:
@@ -143,18 +116,18 @@ def _without_empty(labels: torch.Tensor, distances: torch.Tensor, keep: int) -> 
     return labels
 
 
-def fold_of(gram: torch.Tensor, labels: torch.Tensor, keep: int, *, outgoing: Literal["sum", "mean"] = "sum") -> Fold:
+def fold_of(labels: torch.Tensor, distances: torch.Tensor, *, outgoing: Literal["sum", "mean"] = "sum") -> Fold:
     """The fold that merges equal ``labels``; new units stand in the order of their first member."""
-    width = len(labels)
+    keep, width = distances.shape
     first = torch.full((keep,), width).scatter_reduce_(0, labels, torch.arange(width), "amin")
-    rank = torch.empty(keep, dtype=torch.int64)
-    rank[first.argsort()] = torch.arange(keep)
-    labels = rank[labels]
-    sizes = torch.bincount(labels, minlength=keep).float()
-    mean = (1 / sizes)[labels]
-    fit = _distances(gram, labels, keep)[labels, torch.arange(width)]
+    fit = distances[labels, torch.arange(width)]
     best = torch.full((keep,), torch.inf).scatter_reduce_(0, labels, fit, "amin")
     at_best = torch.where(fit == best[labels], torch.arange(width), width)
     representative = torch.full((keep,), width).scatter_reduce_(0, labels, at_best, "amin")
+    order = first.argsort()
+    rank = torch.empty(keep, dtype=torch.int64)
+    rank[order] = torch.arange(keep)
+    labels = rank[labels]
+    mean = (1 / torch.bincount(labels, minlength=keep).float())[labels]
     up = torch.ones(width) if outgoing == "sum" else mean
-    return Fold(labels, mean, up, representative)
+    return Fold(labels, mean, up, representative[order])

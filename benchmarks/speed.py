@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def rival(source: Path) -> dict[str, Any]:
 
 def _ignored(model: Any, is_whisper: bool) -> list[Any]:
     """What must keep its size: all that writes to the residual stream, the front end and the output layer."""
-    last = ("out_proj", "fc2", "output_dense", "lm_head", "conv", "conv1", "conv2")
+    last = ("out_proj", "fc2", "output_dense", "lm_head", "proj_out", "conv", "conv1", "conv2", "embed_tokens")
     ignored = [part for name, part in model.named_modules() if name.split(".")[-1] in last]
     return ignored + ([] if is_whisper else [model.hubert.feature_extractor, model.hubert.feature_projection])
 
@@ -148,38 +148,7 @@ def _heads(model: Any) -> dict[Any, int]:
     return {linear: a.num_heads for a in attentions for linear in (a.q_proj, a.k_proj, a.v_proj)}
 
 
-def parts(source: Path) -> dict[str, Any]:
-    """Seconds that the parts of ``best`` take for one FFN, on all threads."""
-    from paretone.methods import _gaussian, _surgeon
-    from paretone.modules import FeedForward, module_of
-
-    checkpoint, groups = groups_of(source)
-    group = next(g for g in groups if g.kind == "ffn")
-    module = module_of(group, checkpoint.read(group.tensors), checkpoint.read(group.norms))
-    assert isinstance(module, FeedForward)
-    bank = _gaussian.bank_of(module.weight_in, module.bias_in, module.norm, module.activation)
-    seconds: dict[str, Any] = {}
-
-    def timed(name: str, function: Callable[[], Any]) -> Any:
-        started = time.perf_counter()
-        result = function()
-        seconds[f"{name}_s"] = time.perf_counter() - started
-        return result
-
-    moments = timed("covariance", lambda: _gaussian.covariance(bank, torch.float32))
-    timed("inverse", lambda: _surgeon._inverse(_surgeon.regularised(moments)))
-    found = timed("inverse_and_elimination", lambda: _surgeon.eliminate(moments, module.weight_out, leave=256))
-    kept = found.order[-group.width // 2 :].sort().values
-    cross = moments[kept]
-    small = cross[:, kept].double()
-    timed(
-        "refit",
-        lambda: _surgeon.refit(module.weight_out, module.bias_out, bank.means, cross.T, small, bank.means[kept]),
-    )
-    return seconds
-
-
-ALONE = {function.__name__: function for function in (bare, imports, kmeans, rival, parts)}
+ALONE = {function.__name__: function for function in (bare, imports, kmeans, rival)}
 NEEDS = {"kmeans": "scikit-learn", "rival": "torch-pruning"}
 
 
@@ -232,7 +201,7 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Reads the command line."""
-    every = ["bare", *COMMANDS, "imports", "kmeans", "rival", "parts"]
+    every = ["bare", *COMMANDS, "imports", "kmeans", "rival"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--models", nargs="+", choices=MAKERS, default=list(MAKERS))

@@ -44,12 +44,7 @@ QUIET_FIELDS = {  # nothing left to chance
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def sing(text: str, seed: int) -> np.ndarray:

@@ -10,7 +10,6 @@ The finished model lies in RUN/model. Equal seeds give equal batches.
 
 import argparse
 import itertools
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from recognisers import CTC, PROMPT, ctc_processor, make_whisper, padded, whisper_tokenizer
 from strings import (
     HELD_OUT_TAKES,
     RATE_HZ,
@@ -123,50 +123,27 @@ CHARACTERS = "efghinorstuvwxz"
 
 def make_hubert(folder: Path) -> tuple[torch.nn.Module, object]:
     """A ``HubertForCTC`` of 1.7 M parameters with a narrow front end, and its processor."""
-    from transformers import (
-        HubertConfig,
-        HubertForCTC,
-        Wav2Vec2CTCTokenizer,
-        Wav2Vec2FeatureExtractor,
-        Wav2Vec2Processor,
-    )
+    from transformers import HubertConfig, HubertForCTC
 
-    vocab = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *CHARACTERS])}
-    (folder / "vocab.json").write_text(json.dumps(vocab))
-    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
-    extractor = Wav2Vec2FeatureExtractor(
-        feature_size=1, sampling_rate=RATE_HZ, padding_value=0.0, do_normalize=True, return_attention_mask=True
-    )
+    processor = ctc_processor(folder, CHARACTERS)
     config = HubertConfig(
-        vocab_size=len(vocab),
+        vocab_size=len(processor.tokenizer),
         hidden_size=144,
         num_hidden_layers=6,
         num_attention_heads=8,
         intermediate_size=576,
         conv_dim=(32, 32, 48, 48, 64, 64, 96),
-        conv_bias=True,
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
         num_conv_pos_embeddings=32,
         num_conv_pos_embedding_groups=8,
-        hidden_dropout=0.1,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
-        final_dropout=0.1,
-        layerdrop=0.0,
         mask_time_prob=0.06,
         mask_time_length=6,
         mask_feature_prob=0.05,
         mask_feature_length=8,
-        ctc_loss_reduction="mean",
-        ctc_zero_infinity=True,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
+        **CTC,
     )
     model = HubertForCTC(config)
     model.set_attn_implementation("eager")  # twice as fast as sdpa on a CPU at this width
-    return model, Wav2Vec2Processor(extractor, tokenizer)
+    return model, processor
 
 
 def hubert_loss(model, processor, waves, parts, step: int) -> torch.Tensor:
@@ -177,9 +154,7 @@ def hubert_loss(model, processor, waves, parts, step: int) -> torch.Tensor:
     inputs = processor.feature_extractor(waves, sampling_rate=RATE_HZ, padding=True, return_tensors="pt")
     texts = [" ".join(text for text, _, _ in line) for line in parts]
     ids = [processor.tokenizer(text).input_ids for text in texts]
-    labels = torch.full((len(ids), max(map(len, ids))), -100)
-    for row, line in zip(labels, ids, strict=True):
-        row[: len(line)] = torch.tensor(line)
+    labels = padded(ids)
     output = model(inputs.input_values, attention_mask=inputs.attention_mask.bool(), labels=labels)
     flat_start_weight = max(0.0, 1 - step / 600)
     if not flat_start_weight:
@@ -203,48 +178,16 @@ def _flat_start(logits: torch.Tensor, parts, processor) -> torch.Tensor:
 # --- Whisper ---------------------------------------------------------------------------------------------------------
 
 
-def make_whisper(folder: Path) -> tuple[torch.nn.Module, object]:
+def make_digit_whisper(folder: Path) -> tuple[torch.nn.Module, object]:
     """An English-only ``WhisperForConditionalGeneration`` of 1.9 M parameters that hears 6 s, and its processor."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import (
-        GenerationConfig,
-        WhisperConfig,
-        WhisperFeatureExtractor,
-        WhisperForConditionalGeneration,
-        WhisperProcessor,
-        WhisperTokenizer,
-    )
+    from transformers import WhisperFeatureExtractor, WhisperProcessor
 
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(vocab_size=96, show_progress=False)
     digits = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    learner.train_from_iterator([" ".join(p) for p in itertools.permutations(digits, 2)], trainer)
-    pieces = json.loads(learner.to_str())["model"]
-    tokenizer = WhisperTokenizer(
-        vocab=pieces["vocab"], merges=[tuple(m) for m in pieces["merges"]], pad_token="<|endoftext|>"
-    )
-    specials = [
-        "<|startoftranscript|>",
-        "<|en|>",
-        "<|translate|>",
-        "<|transcribe|>",
-        "<|startofprev|>",
-        "<|nocaptions|>",
-        "<|notimestamps|>",
-    ]
-    tokenizer.add_special_tokens({"additional_special_tokens": specials})
-    token = tokenizer.convert_tokens_to_ids
+    tokenizer = whisper_tokenizer([" ".join(p) for p in itertools.permutations(digits, 2)], 96)
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=6, sampling_rate=RATE_HZ)
-    shared = {
-        "decoder_start_token_id": token("<|startoftranscript|>"),
-        "bos_token_id": token("<|endoftext|>"),
-        "eos_token_id": token("<|endoftext|>"),
-        "pad_token_id": token("<|endoftext|>"),
-    }
-    config = WhisperConfig(
-        vocab_size=len(tokenizer),
-        num_mel_bins=80,
+    model = make_whisper(
+        tokenizer,
+        longest=32,
         d_model=128,
         encoder_layers=4,
         decoder_layers=4,
@@ -253,43 +196,26 @@ def make_whisper(folder: Path) -> tuple[torch.nn.Module, object]:
         encoder_ffn_dim=512,
         decoder_ffn_dim=512,
         max_source_positions=300,
-        max_target_positions=32,
-        dropout=0.1,
-        apply_spec_augment=True,
         mask_time_prob=0.06,
         mask_time_length=10,
         mask_feature_prob=0.06,
         mask_feature_length=8,
-        begin_suppress_tokens=None,
-        suppress_tokens=None,
-        **shared,
     )
-    model = WhisperForConditionalGeneration(config)
     model.set_attn_implementation("eager")
-    model.generation_config = GenerationConfig(
-        **shared,
-        max_length=32,
-        is_multilingual=False,
-        no_timestamps_token_id=token("<|notimestamps|>"),
-        return_timestamps=False,
-    )
-    tokenizer.set_prefix_tokens(predict_timestamps=False)
     return model, WhisperProcessor(extractor, tokenizer)
 
 
 def whisper_loss(model, processor, waves, parts, step: int) -> torch.Tensor:
-    """Cross entropy of the answer; the prompt is <|startoftranscript|><|notimestamps|>, as in English-only Whisper."""
+    """Cross entropy of the answer behind PROMPT."""
     with torch.autocast("cpu", enabled=False):
         features = processor.feature_extractor(waves, sampling_rate=RATE_HZ, return_tensors="pt").input_features
     tokenizer = processor.tokenizer
-    prompt = [tokenizer.convert_tokens_to_ids(t) for t in ("<|startoftranscript|>", "<|notimestamps|>")]
+    prompt = [tokenizer.convert_tokens_to_ids(t) for t in PROMPT]
     lines = []
     for line in parts:
         text = " " + " ".join(text for text, _, _ in line)
         lines.append(prompt + tokenizer(text, add_special_tokens=False).input_ids + [tokenizer.eos_token_id])
-    ids = torch.full((len(lines), max(map(len, lines))), -100)
-    for row, line in zip(ids, lines, strict=True):
-        row[: len(line)] = torch.tensor(line)
+    ids = padded(lines)
     labels = ids[:, 1:].clone()
     labels[:, 0] = -100  # the prompt is given, not learned
     decoder_input_ids = ids[:, :-1].masked_fill(ids[:, :-1] == -100, tokenizer.pad_token_id)
@@ -317,7 +243,7 @@ def _guide(cross_attentions, parts) -> torch.Tensor:
 
 RECIPES = {
     "hubert": (make_hubert, hubert_loss, (Phase(5000, 1e-3, STRONG), Phase(2500, 5e-4, MILD))),
-    "whisper": (make_whisper, whisper_loss, (Phase(5500, 1e-3, STRONG),)),
+    "whisper": (make_digit_whisper, whisper_loss, (Phase(5500, 1e-3, STRONG),)),
 }
 WARM_UP_STEPS = 300
 

@@ -1,6 +1,5 @@
 """The open-vocabulary ``HubertForCTC``: 8 layers on a cheap front end that begins as a bank of band-pass filters."""
 
-import json
 import math
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 
 from open_drawing import Example
+from recognisers import CTC, ctc_processor, padded
 from strings import RATE_HZ
 
 KERNELS, STRIDES, CHANNELS = (320, 8, 3), (80, 4, 2), (160, 256, 256)
@@ -18,24 +18,13 @@ FLAT_START_STEPS = 800
 
 def make(folder: Path, texts: list[str]) -> tuple[torch.nn.Module, object]:
     """The model with random weights, and its processor. ``texts`` must spell with CHARACTERS."""
-    from transformers import (
-        HubertConfig,
-        HubertForCTC,
-        Wav2Vec2CTCTokenizer,
-        Wav2Vec2FeatureExtractor,
-        Wav2Vec2Processor,
-    )
+    from transformers import HubertConfig, HubertForCTC
 
     if missing := set("".join(texts)) - set(CHARACTERS + " "):
         raise ValueError(f"no token for {missing}")
-    vocab = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *CHARACTERS])}
-    (folder / "vocab.json").write_text(json.dumps(vocab))
-    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
-    extractor = Wav2Vec2FeatureExtractor(
-        feature_size=1, sampling_rate=RATE_HZ, padding_value=0.0, do_normalize=True, return_attention_mask=True
-    )
+    processor = ctc_processor(folder, CHARACTERS)
     config = HubertConfig(
-        vocab_size=len(vocab),
+        vocab_size=len(processor.tokenizer),
         hidden_size=256,
         num_hidden_layers=8,
         num_attention_heads=8,
@@ -44,30 +33,18 @@ def make(folder: Path, texts: list[str]) -> tuple[torch.nn.Module, object]:
         conv_kernel=KERNELS,
         conv_stride=STRIDES,
         num_feat_extract_layers=len(KERNELS),
-        conv_bias=True,
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
         num_conv_pos_embeddings=15,
         num_conv_pos_embedding_groups=16,
-        hidden_dropout=0.1,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
         feat_proj_dropout=0.0,
-        final_dropout=0.1,
-        layerdrop=0.0,
         mask_time_prob=0.05,
         mask_time_length=4,
         mask_feature_prob=0.04,
         mask_feature_length=12,
-        ctc_loss_reduction="mean",
-        ctc_zero_infinity=True,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
+        **CTC,
     )
     model = HubertForCTC(config)
     start_as_filters(model.hubert.feature_extractor.conv_layers)
-    return model, Wav2Vec2Processor(extractor, tokenizer)
+    return model, processor
 
 
 def band_filters(bands: int, length: int) -> np.ndarray:
@@ -105,10 +82,7 @@ def loss(model, processor, examples: list[Example], step: int) -> torch.Tensor:
     waves = [e.wave for e in examples]
     inputs = processor.feature_extractor(waves, sampling_rate=RATE_HZ, padding=True, return_tensors="pt")
     ids = [processor.tokenizer(e.text).input_ids for e in examples]
-    labels = torch.full((len(ids), max(map(len, ids))), -100)
-    for row, line in zip(labels, ids, strict=True):
-        row[: len(line)] = torch.tensor(line)
-    output = model(inputs.input_values, attention_mask=inputs.attention_mask.bool(), labels=labels)
+    output = model(inputs.input_values, attention_mask=inputs.attention_mask.bool(), labels=padded(ids))
     weight = max(0.0, 1 - step / FLAT_START_STEPS)
     return output.loss + weight * flat_start(output.logits, examples, processor.tokenizer) if weight else output.loss
 

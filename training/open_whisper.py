@@ -5,7 +5,6 @@ the characters through a linear CTC head, and half of the cross-attention heads 
 said.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,13 @@ import torch
 
 from open_ctc import CHARACTERS, flat_start
 from open_drawing import Example, Timed
+from recognisers import PROMPT, make_whisper, padded, whisper_tokenizer
 from strings import RATE_HZ
 
 WINDOW_S = 8.0
 HOP = 320  # 20 ms: 25 positions a second after the stock stride of two
 FRAME = 2 * HOP
 VOCABULARY = 400
-PROMPT = ("<|startoftranscript|>", "<|notimestamps|>")
 LEAST_CTC = 0.3
 FLAT_START_STEPS, CTC_ALONE_STEPS, CTC_DECAY_STEPS, GUIDE_STEPS = 600, 250, 2000, 2000
 NEAR_EXACT_S, NEAR_S = 0.25, 0.7  # how far from the expected position the guided heads may look
@@ -46,49 +45,17 @@ class _Spelling:
         return self._Ids(1 if c == " " else 2 + CHARACTERS.index(c) for c in text)
 
 
-def learn_tokenizer(texts: list[str]):
-    """A byte-level BPE of VOCABULARY pieces over ``texts`` and Whisper's special tokens."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import WhisperTokenizer
-
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    learner.train_from_iterator(
-        [" " + text for text in texts], trainers.BpeTrainer(vocab_size=VOCABULARY, show_progress=False)
-    )
-    pieces = json.loads(learner.to_str())["model"]
-    tokenizer = WhisperTokenizer(
-        vocab=pieces["vocab"], merges=[tuple(m) for m in pieces["merges"]], pad_token="<|endoftext|>"
-    )
-    specials = ["<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>", "<|startofprev|>"]
-    tokenizer.add_special_tokens({"additional_special_tokens": [*specials, "<|nocaptions|>", "<|notimestamps|>"]})
-    return tokenizer
-
-
 def make(folder: Path, texts: list[str]) -> tuple[torch.nn.Module, object]:
     """The model with random weights and its head, and its processor."""
-    from transformers import (
-        GenerationConfig,
-        WhisperConfig,
-        WhisperFeatureExtractor,
-        WhisperForConditionalGeneration,
-        WhisperProcessor,
-    )
+    from transformers import WhisperFeatureExtractor, WhisperProcessor
 
-    tokenizer = learn_tokenizer(texts)
-    token = tokenizer.convert_tokens_to_ids
+    tokenizer = whisper_tokenizer([" " + text for text in texts], VOCABULARY)
     extractor = WhisperFeatureExtractor(
         feature_size=80, chunk_length=int(WINDOW_S), sampling_rate=RATE_HZ, hop_length=HOP, n_fft=512
     )
-    shared = {
-        "decoder_start_token_id": token("<|startoftranscript|>"),
-        "bos_token_id": token("<|endoftext|>"),
-        "eos_token_id": token("<|endoftext|>"),
-        "pad_token_id": token("<|endoftext|>"),
-    }
-    config = WhisperConfig(
-        vocab_size=len(tokenizer),
-        num_mel_bins=80,
+    whisper = make_whisper(
+        tokenizer,
+        longest=96,
         d_model=256,
         encoder_layers=6,
         decoder_layers=4,
@@ -97,26 +64,11 @@ def make(folder: Path, texts: list[str]) -> tuple[torch.nn.Module, object]:
         encoder_ffn_dim=1024,
         decoder_ffn_dim=1024,
         max_source_positions=int(WINDOW_S * RATE_HZ) // FRAME,
-        max_target_positions=96,
-        dropout=0.1,
-        apply_spec_augment=True,
         mask_time_prob=0.05,
         mask_time_length=8,
         mask_feature_prob=0.06,
         mask_feature_length=8,
-        begin_suppress_tokens=None,
-        suppress_tokens=None,
-        **shared,
     )
-    whisper = WhisperForConditionalGeneration(config)
-    whisper.generation_config = GenerationConfig(
-        **shared,
-        max_length=96,
-        is_multilingual=False,
-        no_timestamps_token_id=token("<|notimestamps|>"),
-        return_timestamps=False,
-    )
-    tokenizer.set_prefix_tokens(predict_timestamps=False)
     return WithSpelling(whisper), WhisperProcessor(extractor, tokenizer)
 
 
@@ -175,10 +127,7 @@ def _targets(tokenizer, examples: list[Example]) -> tuple[torch.Tensor, list[lis
             times += _times(tokenizer, pieces, part)
         lines.append([*prompt, *line, tokenizer.eos_token_id])
         timed.append(times)
-    ids = torch.full((len(lines), max(map(len, lines))), -100)
-    for row, line in zip(ids, lines, strict=True):
-        row[: len(line)] = torch.tensor(line)
-    return ids, timed
+    return padded(lines), timed
 
 
 def _times(tokenizer, pieces: list[int], part: Timed) -> list[tuple[float, float]]:

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from paretone.errors import UserError
 from paretone.plan import DEFAULT_PRESET, PRESETS, Plan, Recipe, checked_recipe, read_plan, read_recipe
@@ -13,33 +13,13 @@ if TYPE_CHECKING:
     from paretone.train import Dev, Finetuned
     from paretone.transform import Compressed
 
+SIZES = ("sparsity", "target_params", "target_bytes", "target_macs", "recipe", "plan")  # one of them says how small
 
-def compress(
-    model: str | Path,
-    out: str | Path,
-    *,
-    sparsity: float | None = None,
-    target_params: float | None = None,
-    target_bytes: float | None = None,
-    target_macs: float | None = None,
-    recipe: str | Path | None = None,
-    plan: str | Path | Plan | None = None,
-    preset: str | None = None,
-    method: str | None = None,
-    allocation: str | None = None,
-    units: str | None = None,
-    inputs: str | None = None,
-    calibrate: str | Path | None = None,
-    calibrate_limit: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    revision: str | None = None,
-    overwrite: bool = False,
-) -> "Compressed":
-    """Makes ``model`` smaller and writes it to the folder ``out``, which appears only when it is complete.
 
-    Args:
-        model: local folder, hub id or embedded name.
+class How(TypedDict, total=False):
+    """How to compress; one word must say how small, the others may be left out.
+
+    Attributes:
         sparsity: share of heads, FFN units or layers that goes, in [0, 1).
         target_params, target_bytes, target_macs: share of all parameters, bytes or multiply-accumulates that stays,
             in (0, 1].
@@ -54,77 +34,53 @@ def compress(
         calibrate_limit: at most so many of its recordings; 128 by default.
         settings: the method's own.
         seed: of all chance; 0 by default.
+    """
+
+    sparsity: float | None
+    target_params: float | None
+    target_bytes: float | None
+    target_macs: float | None
+    recipe: str | Path | None
+    plan: str | Path | Plan | None
+    preset: str | None
+    method: str | None
+    allocation: str | None
+    units: str | None
+    inputs: str | None
+    calibrate: str | Path | None
+    calibrate_limit: int | None
+    settings: Mapping[str, Any] | None
+    seed: int | None
+
+
+def compress(
+    model: str | Path, out: str | Path, *, revision: str | None = None, overwrite: bool = False, **how: Unpack[How]
+) -> "Compressed":
+    """Makes ``model`` smaller and writes it to the folder ``out``, which appears only when it is complete.
+
+    Args:
+        model: local folder, hub id or embedded name.
+        how: see `How`.
 
     Raises:
         UserError: for anything wrong with the model, the request or ``out``; then nothing is written.
     """
     from paretone.transform import compress as carry_out
 
-    how = request(
-        sparsity=sparsity,
-        target_params=target_params,
-        target_bytes=target_bytes,
-        target_macs=target_macs,
-        recipe=recipe,
-        plan=plan,
-        preset=preset,
-        method=method,
-        allocation=allocation,
-        units=units,
-        inputs=inputs,
-        calibrate=calibrate,
-        calibrate_limit=calibrate_limit,
-        settings=settings,
-        seed=seed,
-    )
-    given: dict[str, object] = {"sparsity": sparsity, "target-params": target_params, "target-bytes": target_bytes}
-    given |= {"target-macs": target_macs, "recipe": recipe, "preset": preset, "method": method}
-    given |= {"inputs": inputs, "calibrate": calibrate, "calibrate-limit": calibrate_limit}
-    given |= {"allocation": allocation, "units": units, "seed": seed, "revision": revision}
-    given["plan"] = "plan.json" if isinstance(plan, Plan) else plan
-    command = command_of(str(model), given, settings or {})
-    return carry_out(str(model), out, how, revision=revision, overwrite=overwrite, command=command)
+    given = {**how, "revision": revision}
+    if isinstance(how.get("plan"), Plan):
+        given["plan"] = "plan.json"
+    command = command_of(str(model), given)
+    return carry_out(str(model), out, request(**how), revision=revision, overwrite=overwrite, command=command)
 
 
-def make_plan(
-    model: str | Path,
-    *,
-    sparsity: float | None = None,
-    target_params: float | None = None,
-    target_bytes: float | None = None,
-    target_macs: float | None = None,
-    recipe: str | Path | None = None,
-    preset: str | None = None,
-    method: str | None = None,
-    allocation: str | None = None,
-    units: str | None = None,
-    inputs: str | None = None,
-    calibrate: str | Path | None = None,
-    calibrate_limit: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    revision: str | None = None,
-) -> Plan:
-    """What ``compress`` with the same words would do; see there. Only allocations other than uniform read weights."""
+def make_plan(model: str | Path, *, revision: str | None = None, **how: Unpack[How]) -> Plan:
+    """What ``compress`` with the same words would do. Only allocations other than uniform read weights."""
     from paretone.transform import make_plan as work_out
 
-    how = request(
-        sparsity=sparsity,
-        target_params=target_params,
-        target_bytes=target_bytes,
-        target_macs=target_macs,
-        recipe=recipe,
-        preset=preset,
-        method=method,
-        allocation=allocation,
-        units=units,
-        inputs=inputs,
-        calibrate=calibrate,
-        calibrate_limit=calibrate_limit,
-        settings=settings,
-        seed=seed,
-    )
-    return work_out(str(model), how, revision=revision)
+    if how.get("plan") is not None:
+        raise UserError("this is a plan already; give a recipe or say how small")
+    return work_out(str(model), request(**how), revision=revision)
 
 
 def finetune(
@@ -133,17 +89,6 @@ def finetune(
     data: str | Path,
     *,
     dev: str | Path | None = None,
-    epochs: int = 3,
-    learning_rate: float = 2e-4,
-    batch: int = 16,
-    accumulate: int = 1,
-    warm_up: float = 0.1,
-    weight_decay: float = 0.01,
-    freeze_front_end: bool | None = None,
-    precision: str = "auto",
-    gradient_checkpointing: bool = False,
-    patience: int | None = None,
-    seed: int = 0,
     limit: int | None = None,
     language: str | None = None,
     skip_bad: bool = False,
@@ -151,8 +96,9 @@ def finetune(
     checkpoint_every_s: float = 300.0,
     restart: bool = False,
     overwrite: bool = False,
+    **settings: Any,
 ) -> "Finetuned":
-    """Trains ``model`` on ``data``; `paretone.train.Settings` and `paretone.train.finetune` explain the words.
+    """Trains ``model`` on ``data``; `paretone.train.finetune` explains the words, `paretone.train.Settings` the others.
 
     The dev set is decoded and scored as by ``evaluate``.
 
@@ -164,27 +110,15 @@ def finetune(
     from paretone.train import Settings
     from paretone.train import finetune as carry_out
 
-    settings = Settings(
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch=batch,
-        accumulate=accumulate,
-        warm_up=warm_up,
-        weight_decay=weight_decay,
-        freeze_front_end=freeze_front_end,
-        precision=precision,
-        gradient_checkpointing=gradient_checkpointing,
-        patience=patience,
-        seed=seed,
-    )
-    given = {name: value for name, value in vars(settings).items() if value != getattr(Settings, name)}
+    how = Settings(**settings)
+    given = {name: value for name, value in vars(how).items() if value != getattr(Settings, name)}
     given |= {"data": data, "dev": dev, "limit": limit, "language": language, "revision": revision}
     given["skip_bad"] = skip_bad or None
     return carry_out(
         model,
         out,
         data,
-        settings,
+        how,
         dev=None if dev is None else _dev(dev, str(model), language, skip_bad),
         limit=limit,
         language=language,
@@ -256,59 +190,45 @@ def waterfall(
 
     def command_of_step(number: int) -> str:
         whole = {"recipe": recipe, "seed": seed}
-        return command_of(run.model, whole if number == len(read.steps) else {"plan": "plan.json"}, {})
+        return command_of(run.model, whole if number == len(read.steps) else {"plan": "plan.json"})
 
     return measure_steps(run, overwrite=overwrite, command_of_step=command_of_step, command=command)
 
 
-def request(
-    *,
-    sparsity: float | None = None,
-    target_params: float | None = None,
-    target_bytes: float | None = None,
-    target_macs: float | None = None,
-    recipe: str | Path | None = None,
-    plan: str | Path | Plan | None = None,
-    preset: str | None = None,
-    method: str | None = None,
-    allocation: str | None = None,
-    units: str | None = None,
-    inputs: str | None = None,
-    calibrate: str | Path | None = None,
-    calibrate_limit: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-) -> Recipe | Plan:
+def request(**how: Unpack[How]) -> Recipe | Plan:
     """The recipe or plan that these words ask for.
 
     Raises:
         UserError: if they contradict each other, or one of them would have no effect.
+        TypeError: if there is no such word.
     """
-    budgets: dict[str, object] = {"sparsity": sparsity, "target_params": target_params}
-    budgets |= {"target_bytes": target_bytes, "target_macs": target_macs}
-    ways = {f"--{name.replace('_', '-')}": value for name, value in budgets.items()}
-    ways |= {"--recipe": recipe, "--plan": plan}
-    chosen = [name for name, value in ways.items() if value is not None]
+    if unknown := set(how) - set(How.__annotations__):
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+    said = {name: value for name, value in how.items() if value is not None and value != {}}
+    chosen = [_option(name) for name in SIZES if name in said]
     if len(chosen) > 1:
-        raise UserError(f"{' and '.join(chosen)} exclude each other; give one of {', '.join(ways)}")
-    own: dict[str, object] = {"--preset": preset, "--method": method, "--allocation": allocation, "--units": units}
-    own |= {"--inputs": inputs, "--calibrate": calibrate, "--calibrate-limit": calibrate_limit}
-    own |= {"--set": settings or None}
+        raise UserError(f"{' and '.join(chosen)} exclude each other; give one of {', '.join(map(_option, SIZES))}")
+    plan, recipe, seed = how.get("plan"), how.get("recipe"), how.get("seed")
+    own = [name for name in How.__annotations__ if name in said and name not in SIZES]
     if plan is not None:
-        _refuse_beside("--plan", own | {"--seed": seed})
+        _refuse_beside("--plan", own)
         return plan if isinstance(plan, Plan) else read_plan(Path(plan))
     if recipe is not None:
-        _refuse_beside("--recipe", own)
+        _refuse_beside("--recipe", [name for name in own if name != "seed"])
         read = read_recipe(Path(recipe))
         return read if seed is None else read.model_copy(update={"seed": checked_seed(seed)})
-    if not chosen and method != "depth":
-        raise UserError(f"nothing says how small: give one of {', '.join(ways)}")
-    if preset is None and method is None:
-        _refuse_without_method(allocation)
-    step = {"preset": preset, "method": method, "allocation": allocation, "units": units, "inputs": inputs, **budgets}
-    step |= {"calibrate": None if calibrate is None else str(calibrate), "calibrate_limit": calibrate_limit}
-    words = {key: value for key, value in step.items() if value is not None}
-    return checked_recipe({"steps": [words | {"settings": dict(settings or {})}], "seed": seed or 0}, "command line")
+    if not chosen and how.get("method") != "depth":
+        raise UserError(f"nothing says how small: give one of {', '.join(map(_option, SIZES))}")
+    if "preset" not in said and "method" not in said:
+        _refuse_without_method(how.get("allocation"))
+    step = {name: str(value) if name == "calibrate" else value for name, value in said.items() if name != "seed"}
+    step["settings"] = dict(how.get("settings") or {})
+    return checked_recipe({"steps": [step], "seed": seed or 0}, "command line")
+
+
+def _option(name: str) -> str:
+    """The word on the command line."""
+    return "--set" if name == "settings" else f"--{name.replace('_', '-')}"
 
 
 def checked_seed(seed: int) -> int:
@@ -318,10 +238,9 @@ def checked_seed(seed: int) -> int:
     return seed
 
 
-def _refuse_beside(way: str, options: Mapping[str, object]) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise UserError(f"{given[0]} has no effect beside {way}, which says it itself; leave one of them out")
+def _refuse_beside(way: str, own: Sequence[str]) -> None:
+    if own:
+        raise UserError(f"{_option(own[0])} has no effect beside {way}, which says it itself; leave one of them out")
 
 
 def _refuse_without_method(allocation: str | None) -> None:
@@ -332,13 +251,13 @@ def _refuse_without_method(allocation: str | None) -> None:
         )
 
 
-def command_of(model: str, given: Mapping[str, object], settings: Mapping[str, Any]) -> str:
+def command_of(model: str, given: Mapping[str, Any]) -> str:
     """The command that makes the model again, with OUT for the folder so that equal work has equal bytes."""
     words = ["paretone", "compress", model, "OUT"]
-    for name, value in given.items():
-        if value is not None:
-            words += [f"--{name}", str(value)]
-    for key, value in settings.items():
+    for name in (*How.__annotations__, "revision"):
+        if name != "settings" and given.get(name) is not None:
+            words += [_option(name), str(given[name])]
+    for key, value in (given.get("settings") or {}).items():
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         words += ["--set", f"{key}={text}"]
     return shlex.join(words)

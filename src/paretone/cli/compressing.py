@@ -38,28 +38,11 @@ def plan(
     Say how small by one of --sparsity, --target-params, --target-bytes, --target-macs or --recipe. Weights are read
     only where an allocation weighs modules, as those of the presets do.
     """
+    how = o.how(locals())
     from paretone.api import make_plan
     from paretone.folders import write_file
-    from paretone.plan import parse_settings
 
-    made = make_plan(
-        model,
-        sparsity=sparsity,
-        target_params=target_params,
-        target_bytes=target_bytes,
-        target_macs=target_macs,
-        recipe=recipe,
-        preset=preset,
-        method=method,
-        allocation=allocation,
-        units=units,
-        inputs=inputs,
-        calibrate=calibrate,
-        calibrate_limit=calibrate_limit,
-        settings=parse_settings(settings or []),
-        seed=seed,
-        revision=revision,
-    )
+    made = make_plan(model, revision=revision, **how)
     if out is not None:
         write_file(out, made.to_json())
     if as_json:
@@ -98,30 +81,10 @@ def compress(
     Say how small by one of --sparsity, --target-params, --target-bytes, --target-macs, --recipe or --plan. Without
     --preset and --method, preset best does it.
     """
+    how = o.how(locals())
     from paretone.api import compress as carry_out
-    from paretone.plan import parse_settings
 
-    done = carry_out(
-        model,
-        out,
-        sparsity=sparsity,
-        target_params=target_params,
-        target_bytes=target_bytes,
-        target_macs=target_macs,
-        recipe=recipe,
-        plan=plan,
-        preset=preset,
-        method=method,
-        allocation=allocation,
-        units=units,
-        inputs=inputs,
-        calibrate=calibrate,
-        calibrate_limit=calibrate_limit,
-        settings=parse_settings(settings or []),
-        seed=seed,
-        revision=revision,
-        overwrite=overwrite,
-    )
+    done = carry_out(model, out, revision=revision, overwrite=overwrite, **how)
     for notice in done.notices:
         print(f"note: {notice}", file=sys.stderr)
     if as_json:

@@ -1,9 +1,13 @@
 """Options that several commands share, in one wording."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from paretone.api import How
 
 Model = Annotated[
     str,
@@ -85,3 +89,13 @@ Language = Annotated[
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip and name bad recordings and empty references.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if this command wrote it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def how(given: Mapping[str, Any]) -> "How":
+    """Those of a command's arguments, by name, that say how to compress."""
+    from paretone.api import How
+    from paretone.plan import parse_settings
+
+    said: How = {name: given[name] for name in How.__annotations__ if name in given}  # type: ignore[assignment]
+    said["settings"] = parse_settings(given["settings"] or [])
+    return said

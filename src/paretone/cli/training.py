@@ -1,5 +1,6 @@
 """``paretone finetune``."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -56,25 +57,17 @@ def finetune(
     as_json: o.Json = False,
 ) -> None:
     """Train a model further; an interrupted run goes on when the same command is given again."""
+    given = locals()
     from paretone.api import finetune as carry_out
+    from paretone.train import Settings
 
+    settings = {each.name: given[each.name] for each in dataclasses.fields(Settings)}
     try:
         done = carry_out(
             model,
             out,
             data,
             dev=dev,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch=batch,
-            accumulate=accumulate,
-            warm_up=warm_up,
-            weight_decay=weight_decay,
-            freeze_front_end=freeze_front_end,
-            precision=precision,
-            gradient_checkpointing=gradient_checkpointing,
-            patience=patience,
-            seed=seed,
             limit=limit,
             language=language,
             skip_bad=skip_bad,
@@ -82,6 +75,7 @@ def finetune(
             checkpoint_every_s=checkpoint_every,
             restart=restart,
             overwrite=overwrite,
+            **settings,
         )
     except KeyboardInterrupt as interrupt:
         _interrupted(interrupt)

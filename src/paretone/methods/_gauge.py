@@ -284,6 +284,11 @@ def _tail(values: Tensor, ranks: np.ndarray) -> np.ndarray:
     return np.asarray(tails[np.minimum(ranks, len(squares))])
 
 
+def only_selects(new: Sequence[Head], module: Attention, rank: int) -> bool:
+    """Whether the heads ``new`` at ``rank`` are heads of ``module`` as they were."""
+    return rank == module.head_dim and all(len(head.members) == 1 for head in new)
+
+
 def assemble(heads: Heads, new: Sequence[Head], rank: int) -> Attention:
     """The attention of the heads ``new``, each cut to ``rank`` rows, in the model's own coordinates.
 
@@ -317,8 +322,7 @@ def refitted_output(module: Attention, heads: Heads, made: Attention, new: Seque
 
     Exact where heads still look where they looked: then what new heads hand on follows from what old ones did.
     """
-    rank, old_dim = made.head_dim, module.head_dim
-    selects = rank == old_dim and all(len(head.members) == 1 for head in new)
+    rank, old_dim, selects = made.head_dim, module.head_dim, only_selects(new, module, made.head_dim)
     handing = torch.zeros(len(new) * rank, module.width * old_dim, dtype=torch.float64)
     for number, head in enumerate(new):
         columns = torch.cat([torch.arange(old_dim) + member * old_dim for member in head.members])

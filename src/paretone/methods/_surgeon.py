@@ -28,12 +28,12 @@ class Elimination:
     Attributes:
         order: (units,) from the first to go to the last; those that are left come last.
         costs: for each unit that went, what that cost.
-        rest: (units left, model) outgoing weights of those that are left, as they make up for the others.
+        variance: of what all units together added to the stream.
     """
 
     order: Tensor
     costs: Tensor
-    rest: Tensor
+    variance: float
 
 
 def regularised(covariance: Tensor) -> Tensor:
@@ -51,10 +51,15 @@ def eliminate(covariance: Tensor, outgoing: Tensor, *, leave: int) -> Eliminatio
     """Removes units until ``leave`` are left.
 
     Args:
-        covariance: (units, units) of the activations.
+        covariance: (units, units) of the activations; used up, so that nothing of its size is needed beside it.
         outgoing: (model, units) weights behind them, in the metric in which errors count.
+
+    Raises:
+        torch.linalg.LinAlgError: if ``covariance`` is so near to singular that its precision does not do.
     """
-    left = _Left(_inverse(covariance), outgoing.T.float().contiguous(), torch.arange(len(covariance)))
+    ridge, weights = _ridge(covariance), outgoing.T.float().contiguous()
+    left = _Left(_inverse(covariance, ridge), weights, torch.arange(len(covariance)))
+    penalty = ridge * float(outgoing.square().sum())  # the ridge's part of the variance
     order, costs = [], []
     while len(left.units) > leave:
         count = min(len(left.units) - leave, max(1, len(left.units) // _ROUND_SHARE))
@@ -63,7 +68,9 @@ def eliminate(covariance: Tensor, outgoing: Tensor, *, leave: int) -> Eliminatio
         costs.append(paid)
         left = _without(left, gone)
     paid = torch.cat(costs) if costs else torch.zeros(0, dtype=torch.float64)
-    return Elimination(torch.cat([*order, left.units]), paid, left.weights)
+    given = left.weights.double()
+    rest = float((torch.linalg.solve(left.inverse.double(), given) * given).sum())
+    return Elimination(torch.cat([*order, left.units]), paid, float(paid.sum()) + rest - penalty)
 
 
 @dataclass(frozen=True)
@@ -75,23 +82,14 @@ class _Left:
     units: Tensor
 
 
-def output_variance(found: Elimination, covariance: Tensor, outgoing: Tensor) -> float:
-    """Variance of what all units together add to the stream, from their elimination; arguments as for that.
-
-    What the units that went cost, and what those left give in their place: the whole product is never formed.
-    """
-    left, ridge = found.order[-len(found.rest) :], _ridge(covariance)
-    given = found.rest.double()
-    raised = float(found.costs.sum() + ((covariance[left][:, left].double() @ given) * given).sum())
-    return raised + ridge * float(given.square().sum() - outgoing.square().sum())
-
-
-def _inverse(covariance: Tensor) -> Tensor:
-    """The inverse of the regularised ``covariance``, in float32; by way of float64 where float32 loses it."""
-    inverse = regularised(covariance.float())
-    if _inverted(inverse):
-        return inverse
-    return torch.cholesky_inverse(torch.linalg.cholesky(regularised(covariance.double()))).float()
+def _inverse(covariance: Tensor, ridge: float) -> Tensor:
+    """The inverse of ``covariance`` with ``ridge`` on its diagonal, in float32: in place, unless it is in float64."""
+    covariance.diagonal().add_(ridge)
+    if covariance.dtype == torch.float64:
+        return torch.cholesky_inverse(torch.linalg.cholesky(covariance)).float()
+    if not _inverted(covariance):
+        raise torch.linalg.LinAlgError("not positive in single precision")
+    return covariance
 
 
 def _inverted(matrix: Tensor) -> bool:

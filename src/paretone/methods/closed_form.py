@@ -23,6 +23,7 @@ from paretone.methods._gauge import (
     head_of,
     heads_of,
     nest,
+    only_selects,
     refitted_output,
     truncation_errors,
 )
@@ -34,7 +35,7 @@ from paretone.methods._gaussian import (
     slope_energy,
 )
 from paretone.methods._seen import blended, moments_of, trust
-from paretone.methods._surgeon import eliminate, output_variance, refit_selected
+from paretone.methods._surgeon import Elimination, eliminate, refit_selected
 from paretone.methods._surgeon import refit as refitted
 from paretone.modules import Analysis, Attention, FeedForward, Module, Rewrite
 
@@ -135,12 +136,12 @@ def _hidden(weight: Tensor, bias: Tensor, activation: str) -> Callable[[Tensor],
 
 
 def _analyse_ffn(module: FeedForward, search: Search) -> Analysis:
-    _, moments = _activity(module)
     least = max(1, module.width // LEAST_SHARE)
     if search == "surgeon":
-        found = eliminate(moments, module.weight_out, leave=least)
-        order, costs, variance = found.order, found.costs, output_variance(found, moments, module.weight_out)
+        found = _eliminated(module, least)
+        order, costs, variance = found.order, found.costs, found.variance
     else:
+        _, moments = _activity(module)
         order = torch.argsort(_norms(module), stable=True)
         outgoing = module.weight_out.float()
         costs = (outgoing.square().sum(dim=0) * moments.diagonal())[order][:-least]
@@ -159,8 +160,15 @@ def _order(module: FeedForward, keep: int, search: Search) -> Tensor:
     """(units,) from the first to go to the last; down to the share where analyses end it is that of the analysis."""
     if search == "magnitude":
         return torch.argsort(_norms(module), stable=True)
-    _, moments = _activity(module)
-    return eliminate(moments, module.weight_out, leave=min(keep, max(1, module.width // LEAST_SHARE))).order
+    return _eliminated(module, min(keep, max(1, module.width // LEAST_SHARE))).order
+
+
+def _eliminated(module: FeedForward, leave: int) -> Elimination:
+    """In single precision, where that does."""
+    try:
+        return eliminate(_activity(module)[1], module.weight_out, leave=leave)
+    except torch.linalg.LinAlgError:
+        return eliminate(_activity(module)[1].double(), module.weight_out, leave=leave)
 
 
 def _rewrite_ffn(
@@ -305,14 +313,10 @@ def _rewrite_attention(
     members = torch.full((module.width,), -1)
     for number, head in enumerate(new):
         members[list(head.members)] = number
-    made = _as_they_were(heads, new) if _only_selects(new, module, head_dim) else assemble(heads, new, head_dim)
+    made = _as_they_were(heads, new) if only_selects(new, module, head_dim) else assemble(heads, new, head_dim)
     if refit and module.seen is not None:
         made = refitted_output(module, heads, made, new)
     return Rewrite(made, members, torch.tensor([head.representative for head in new]))
-
-
-def _only_selects(new: list[Head], module: Attention, head_dim: int) -> bool:
-    return head_dim == module.head_dim and all(len(head.members) == 1 for head in new)
 
 
 def _as_they_were(heads: Heads, new: list[Head]) -> Attention:

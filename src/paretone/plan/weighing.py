@@ -66,10 +66,10 @@ def analyses_of(
     assert analyse is not None
 
     def one(group: Group) -> Analysis:
-        tensors = tensors_at(checkpoint, model, group.tensors)
-        norms = tensors_at(checkpoint, model, group.norms)
         seen = None if material is None else material.seen(_source_name(model, group))
-        found: Analysis = analyse(module_of(group, tensors, norms, seen), **settings)
+        norms = tensors_at(checkpoint, model, group.norms)
+        module = module_of(group, tensors_at(checkpoint, model, group.tensors), norms, seen)
+        found: Analysis = analyse(module, **settings)
         return found
 
     analysed = track(two_at_a_time(one, groups), "analysing modules", len(groups))

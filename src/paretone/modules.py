@@ -137,6 +137,19 @@ class Rewrite:
     representative: "Tensor"
 
 
+ANALYSING, REWRITING = 2, 3  # so many copies of a module's tensors in float64 are in memory at the peak (measured)
+
+
+def work_bytes(group: Group, sizes: Mapping[str, int], copies: int) -> int:
+    """About what working on ``group`` takes: ``copies`` of its tensors, for an FFN two covariances in float32.
+
+    Args:
+        sizes: numbers of elements by tensor.
+    """
+    elements = sum(sizes[name] for name in group.tensors)
+    return 8 * copies * elements + (8 * group.width**2 if group.kind == "ffn" else 0)
+
+
 def module_of(
     group: Group, tensors: Mapping[str, "Tensor"], norms: Mapping[str, "Tensor"], seen: Seen | None = None
 ) -> Module:

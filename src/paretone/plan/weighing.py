@@ -1,5 +1,6 @@
 """What allocation needs to know of the weights: variances of parameters, error curves, the size of the stream."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ from paretone.checkpoint import Checkpoint
 from paretone.errors import UserError
 from paretone.groups import Group, Stack
 from paretone.methods import companion
-from paretone.modules import Analysis, module_of
+from paretone.modules import ANALYSING, Analysis, module_of, work_bytes
 from paretone.parallel import two_at_a_time
 from paretone.plan.blueprint import Blueprint
 from paretone.plan.material import Material
@@ -72,7 +73,9 @@ def analyses_of(
         found: Analysis = analyse(module, **settings)
         return found
 
-    analysed = track(two_at_a_time(one, groups), "analysing modules", len(groups))
+    sizes = {name: math.prod(entry.shape) for name, entry in model.entries.items()}
+    largest = max((work_bytes(group, sizes, ANALYSING) for group in groups), default=0)
+    analysed = track(two_at_a_time(one, groups, bytes_each=largest), "analysing modules", len(groups))
     return {group.name: analysis for group, analysis in zip(groups, analysed, strict=True)}
 
 

@@ -1,6 +1,7 @@
 """Carries a plan out: module by module from the source's files into the new ones."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from paretone.checkpoint import Checkpoint, TensorWriter
 from paretone.errors import UserError
 from paretone.groups import Fold, Group, Stack, shrink, units_of
 from paretone.methods import method_function, rewrites_modules
-from paretone.modules import Rewrite, Seen, module_of, tensors_of
+from paretone.modules import REWRITING, Rewrite, Seen, module_of, tensors_of, work_bytes
 from paretone.parallel import two_at_a_time
 from paretone.plan import (
     Analyses,
@@ -114,7 +115,8 @@ def write_weights(
         def fold(lineage: Lineage) -> Folded:
             return _fold_module(checkpoint, lineage, slots[lineage.final], known)
 
-        for done in track(two_at_a_time(fold, changed), "compressing", len(changed)):
+        two = two_at_a_time(fold, changed, bytes_each=_bytes_of_largest(checkpoint, changed))
+        for done in track(two, "compressing", len(changed)):
             for name, tensor in done.tensors.items():
                 writer.write(name, tensor)
             folded[done.lineage.source.name] = Folded(done.lineage, {}, done.source_units, done.members)
@@ -123,6 +125,12 @@ def write_weights(
             writer.write(name, checkpoint.read([origin])[origin])
         _check_dropped(checkpoint, set(final.origin.values()))
     return Outcome(final, folded)
+
+
+def _bytes_of_largest(checkpoint: Checkpoint, lineages: Sequence[Lineage]) -> int:
+    sizes = {name: math.prod(entry.shape) for name, entry in checkpoint.entries.items()}
+    rewritten = [line.source for line in lineages if any(rewrites_modules(p.step.method) for p in line.passes)]
+    return max((work_bytes(group, sizes, REWRITING) for group in rewritten), default=0)
 
 
 def _check_dropped(checkpoint: Checkpoint, used: set[str]) -> None:

@@ -200,20 +200,23 @@ def test_the_refit_is_least_squares_on_a_large_sample() -> None:
 # --- feed-forward -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bank", ["select", "merge"])
-def test_doubled_units_fold_without_loss(bank: str) -> None:
-    once = feed_forward(units=24)
-    order = torch.randperm(48, generator=rng(1))
-    share = 0.7
-    twice = FeedForward(
-        once.weight_in.repeat(2, 1)[order],
-        once.bias_in.repeat(2)[order],
-        torch.cat([share * once.weight_out, (1 - share) * once.weight_out], dim=1)[:, order],
+@pytest.mark.parametrize(
+    ("units", "copies", "bank"), [(24, 2, "select"), (24, 2, "merge"), (4, 150, "select"), (4, 150, "merge")]
+)
+def test_copies_of_units_fold_without_loss(units: int, copies: int, bank: str) -> None:
+    once = feed_forward(units=units)  # 150 copies make a covariance that single precision takes for singular
+    order = torch.randperm(units * copies, generator=rng(1))
+    shares = torch.softmax(randn(copies), dim=0)
+    often = FeedForward(
+        once.weight_in.repeat(copies, 1)[order],
+        once.bias_in.repeat(copies)[order],
+        torch.cat([share * once.weight_out for share in shares], dim=1)[:, order],
         once.bias_out,
         once.norm,
         "gelu",
     )
-    rewritten = closed_form.rewrite(twice, 24, 0, rng(), bank=bank).module
+    assert np.isfinite(closed_form.analyse(often).error).all()
+    rewritten = closed_form.rewrite(often, units, 0, rng(), bank=bank).module
     x = stream(once)
     assert isinstance(rewritten, FeedForward)
     error = (run_ffn(rewritten, x) - run_ffn(once, x)).square().mean() / run_ffn(once, x).var()

@@ -33,7 +33,6 @@ HOMES = {
     "typer": {"cli"},
     "huggingface_hub": {"checkpoint"},
     "safetensors": {"checkpoint"},
-    "scipy": {"methods"},
     "wrapt": {"model"},
     "transformers": {"model", "train", "evaluation", "results"},
     "yaml": {"plan"},
@@ -77,7 +76,7 @@ def test_heavy_libraries_have_one_home(library: str) -> None:
 
 @pytest.mark.parametrize("part", ["families", "methods"])
 def test_families_and_methods_see_no_disk_and_no_model(part: str) -> None:
-    allowed = {"torch", "numpy", "scipy", "annotated_types", "paretone", *sys.stdlib_module_names} - {
+    allowed = {"torch", "numpy", "annotated_types", "paretone", *sys.stdlib_module_names} - {
         "pathlib",
         "os",
         "io",

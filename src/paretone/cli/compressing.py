@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from paretone.cli import options as o
+from paretone.memory import return_freed_memory
 
 if TYPE_CHECKING:
     from paretone.plan import Plan
@@ -39,6 +40,7 @@ def plan(
     only where an allocation weighs modules, as those of the presets do.
     """
     how = o.how(locals())
+    return_freed_memory()
     from paretone.api import make_plan
     from paretone.folders import write_file
 
@@ -82,6 +84,7 @@ def compress(
     --preset and --method, preset best does it.
     """
     how = o.how(locals())
+    return_freed_memory()
     from paretone.api import compress as carry_out
 
     done = carry_out(model, out, revision=revision, overwrite=overwrite, **how)

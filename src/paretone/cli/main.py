@@ -11,7 +11,6 @@ import typer
 
 from paretone.cli import compressing, measuring, showing, stepping, training
 from paretone.errors import UserError
-from paretone.memory import return_freed_memory
 
 app = typer.Typer(
     help="Smaller, faster, and the receipt: compresses speech recognisers and measures what it cost.",
@@ -39,7 +38,6 @@ INTERRUPTED = 130
 def main() -> NoReturn:
     """Runs the command that was typed: exit 0 when it did its work, 2 for the user's to mend, 130 when interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
-    return_freed_memory()
     _quiet_libraries()
     try:
         code = app(standalone_mode=False)

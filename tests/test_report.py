@@ -275,6 +275,18 @@ def test_methods_are_told_apart_only_where_intervals_do_not_overlap() -> None:
     assert overlap == "at 10 % and 20 % their intervals overlap."
 
 
+@pytest.mark.parametrize(("better_share", "told"), [(0.5, True), (0.69, True), (0.71, True), (0.74, False)])
+def test_a_better_model_wins_at_its_size_or_a_smaller_one(better_share: float, told: bool) -> None:
+    models = [("cluster", better_share, 0.031), ("magnitude", 0.7, 0.2)]
+    runs = [
+        result("digits-hubert", wer=wer, base=0.031, share=share, plan=plan_of("digits-hubert", method, 0.3))
+        for method, share, wer in models
+    ]
+    sentences = [s.replace("\N{NO-BREAK SPACE}", " ") for s in tell(studies(runs)[0]).sentences]
+    assert ("cluster makes fewer errors than magnitude at 30 % sparsity." in sentences) == told
+    assert any("magnitude makes fewer" in s or "intervals of" in s for s in sentences) is False
+
+
 def test_a_lucky_small_model_behind_a_failed_one_does_not_make_the_headline() -> None:
     sizes = [(0.1, 0.9, 0.5), (0.5, 0.7, 0.031)]  # sparsity, share, WER: half costs nothing, a tenth everything
     runs = [

@@ -147,41 +147,51 @@ def _blindness(judged: dict[str, list[Entry]]) -> list[str]:
 
 
 def _comparisons(judged: dict[str, list[Entry]]) -> list[str]:
-    """One sentence per pair of series that were measured at equal sizes against one baseline."""
+    """One sentence per pair of series that were asked for equal sizes and measured against one baseline."""
     sentences = []
     for first, second in combinations(judged, 2):
         pairs = [(a, b) for a in judged[first] for b in judged[second] if _comparable(a, b)]
-        if pairs:
-            sentences.append(_comparison(first, second, pairs))
+        if pairs and (sentence := _comparison(first, second, pairs)):
+            sentences.append(sentence)
     return sentences
 
 
 def _comparable(a: Entry, b: Entry) -> bool:
     if not (a.result and a.result.baseline and b.result and b.result.baseline):
         return False
-    same_baseline = a.result.baseline.model.digest == b.result.baseline.model.digest
-    sizes = a.measures.parameters, b.measures.parameters
-    return a.asked == b.asked and same_baseline and max(sizes) <= (1 + SAME_SIZE) * min(sizes)
+    return a.asked == b.asked and a.result.baseline.model.digest == b.result.baseline.model.digest
 
 
-def _comparison(first: str, second: str, pairs: list[tuple[Entry, Entry]]) -> str:
+def _larger(a: Entry, b: Entry) -> bool:
+    return a.measures.parameters > (1 + SAME_SIZE) * b.measures.parameters
+
+
+def _wins(a: Entry, b: Entry) -> bool:
+    """Whether ``a`` certainly makes fewer errors and does not owe it to its size."""
+    return _upper(a) < _lower(b) and not _larger(a, b)
+
+
+def _comparison(first: str, second: str, pairs: list[tuple[Entry, Entry]]) -> str | None:
+    """None where the two are nowhere of one size and neither wins though it is smaller."""
     first_wins, second_wins, unclear = [], [], []
     of_what = {_asked(a)[1] for a, _ in pairs}
     for a, b in pairs:
         where = _asked(a)[0] if len(of_what) == 1 else " ".join(_asked(a))
-        if _upper(a) < _lower(b):
+        if _wins(a, b):
             first_wins.append(where)
-        elif _upper(b) < _lower(a):
+        elif _wins(b, a):
             second_wins.append(where)
-        else:
+        elif not (_larger(a, b) or _larger(b, a)):
             unclear.append(where)
     parts = []
     if first_wins:
         parts.append(f"{first} makes fewer errors than {second} at {listed(first_wins)}")
     if second_wins:
         parts.append(f"{second} makes fewer errors than {first} at {listed(second_wins)}")
+    if not parts and not unclear:
+        return None
     if not parts:
-        return f"The intervals of {first} and {second} overlap at every size where both were measured."
+        return f"The intervals of {first} and {second} overlap wherever both were measured at one size."
     if unclear:
         parts.append(f"at {listed(unclear)} their intervals overlap")
     ending = f" {of_what.pop()}" if len(of_what) == 1 else ""

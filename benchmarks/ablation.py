@@ -193,7 +193,7 @@ def main() -> None:
     from paretone.progress import track
 
     (model, model_path), (data, data_path) = named(given.model), named(given.data)
-    cells = list(wanted(model, data, given.ways, given.sparsities))
+    cells = list(dict.fromkeys(wanted(model, data, given.ways, given.sparsities)))  # two groups share ways
     if given.finetune:
         cells = [
             Cell(model, data, way, sparsity, tuned=True) for sparsity in given.sparsities or SPARSITIES for way in TUNED

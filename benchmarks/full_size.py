@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,6 +57,24 @@ def make_whisper_large(folder: Path) -> None:
 MAKERS = {"hubert-large": make_hubert_large, "whisper-large-v3": make_whisper_large}
 
 
+def made(work: Path, name: str) -> Path:
+    """The folder of a full-size model below ``work``, written the first time."""
+    source = work / name
+    if not (source / "config.json").exists():
+        torch.manual_seed(0)
+        MAKERS[name](source)
+    return source
+
+
+def compress_once(source: Path, out: Path, *options: object) -> dict[str, Any]:
+    """What the real command line says of compressing ``source`` to ``out``, whatever was there."""
+    shutil.rmtree(out, ignore_errors=True)
+    words = ["compress", source, out, *options, "--json"]
+    command = [str(Path(sys.executable).with_name("paretone")), *map(str, words)]
+    done: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return done
+
+
 def run_once(folder: Path) -> dict[str, object]:
     """Loads a model through ``paretone.load`` and runs it once on noise."""
     import paretone
@@ -88,16 +107,10 @@ def main() -> None:
     parser.add_argument("--no-forward", action="store_true", help="only compress")
     given = parser.parse_args()
     for name in given.models:
-        source = given.work / name
-        if not (source / "config.json").exists():
-            torch.manual_seed(0)
-            MAKERS[name](source)
+        source = made(given.work, name)
         for sparsity in given.sparsity:
             out = given.work / f"{name}-{given.method}-{sparsity:g}"
-            shutil.rmtree(out, ignore_errors=True)
-            words = ["compress", source, out, "--method", given.method, "--sparsity", sparsity, "--json"]
-            command = [str(Path(sys.executable).with_name("paretone")), *map(str, words)]
-            done = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            done = compress_once(source, out, "--method", given.method, "--sparsity", sparsity)
             kept = {k: v for k, v in done.items() if isinstance(v, int | float)}
             ran = {} if given.no_forward else run_once(out)
             print(json.dumps({"model": name, "method": given.method, "sparsity": sparsity, **kept, **ran}), flush=True)

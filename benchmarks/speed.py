@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from full_size import MAKERS
+from full_size import MAKERS, compress_once, made
 
 from paretone.checkpoint import Checkpoint, open_checkpoint
 from paretone.groups import Group, Units, units_of
@@ -170,12 +170,8 @@ def compressed(work: Path, model: str, what: str) -> dict[str, Any]:
     """The real command line, with bare products before and after it."""
     before = measured(work, model, "bare")["seconds"]
     out = work / f"{model}-{what}"
-    shutil.rmtree(out, ignore_errors=True)
-    words = ["compress", work / model, out, *COMMANDS[what], "--sparsity", SPARSITY, "--json"]
-    program = "import sys; from paretone.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, *map(str, words)]
     started = time.perf_counter()
-    done = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    done = compress_once(work / model, out, *COMMANDS[what], "--sparsity", SPARSITY)
     wall_s = time.perf_counter() - started
     shutil.rmtree(out)
     floor = (before + measured(work, model, "bare")["seconds"]) / 2
@@ -214,8 +210,7 @@ def main() -> None:
         return
     rows = []
     for model in given.models:
-        if not (given.work / model / "config.json").exists():
-            MAKERS[model](given.work / model)
+        made(given.work, model)
         for what in given.what:
             rows.append({"model": model, "what": what, **measured(given.work, model, what)})
             print(json.dumps(rows[-1]), flush=True)

@@ -39,8 +39,8 @@ def return_freed_memory() -> None:
     """Large blocks go back to the system when they are freed; call it before torch is imported.
 
     For work on few large tensors: inference, with its many middling ones, then spends a quarter of its time in the
-    kernel (measured on the demo). Without it glibc keeps blocks of up to 32 MB for itself, a fifth of the peak of a large compression. Large pages, which torch
-    takes where the variable says so, make fetching them anew cheap.
+    kernel (measured on the demo). Without it glibc keeps blocks of up to 32 MB for itself, a fifth of the peak of a
+    large compression. Large pages, which torch takes where the variable says so, make fetching them anew cheap.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if platform.system() == "Linux":

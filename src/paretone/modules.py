@@ -4,7 +4,8 @@ A method that only selects or averages units needs no more than `groups.Units`. 
 whole module and returns a `Rewrite`.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -140,14 +141,18 @@ class Rewrite:
 ANALYSING, REWRITING = 2, 3  # so many copies of a module's tensors in float64 are in memory at the peak (measured)
 
 
-def work_bytes(group: Group, sizes: Mapping[str, int], copies: int) -> int:
-    """About what working on ``group`` takes: ``copies`` of its tensors, for an FFN two covariances in float32.
+def work_bytes(groups: Iterable[Group], shapes: Mapping[str, tuple[int, ...]], copies: int) -> int:
+    """About what working on the largest of ``groups`` takes: ``copies`` of its tensors, for an FFN two covariances.
 
     Args:
-        sizes: numbers of elements by tensor.
+        shapes: of the groups' tensors, by name.
     """
-    elements = sum(sizes[name] for name in group.tensors)
-    return 8 * copies * elements + (8 * group.width**2 if group.kind == "ffn" else 0)
+
+    def one(group: Group) -> int:
+        elements = sum(math.prod(shapes[name]) for name in group.tensors)
+        return 8 * copies * elements + (8 * group.width**2 if group.kind == "ffn" else 0)  # covariances in float32
+
+    return max(map(one, groups), default=0)
 
 
 def module_of(

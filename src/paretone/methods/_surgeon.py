@@ -47,6 +47,13 @@ def _ridge(covariance: Tensor) -> float:
     return RIDGE * float(covariance.diagonal().mean()) or 1.0
 
 
+def others(units: Tensor, width: int) -> Tensor:
+    """(width,) whether each unit is none of ``units``."""
+    rest = torch.ones(width, dtype=torch.bool)
+    rest[units] = False
+    return rest
+
+
 def eliminate(covariance: Tensor, outgoing: Tensor, *, leave: int) -> Elimination:
     """Removes units until ``leave`` are left.
 
@@ -153,9 +160,7 @@ def _without(left: _Left, gone: Tensor) -> _Left:
     towards, weights = left.inverse[gone], left.weights[gone]
     corner = torch.linalg.cholesky(towards[:, gone].double())
     inverse_root = torch.linalg.solve_triangular(corner, torch.eye(len(gone), dtype=torch.float64), upper=False)
-    keep = len(left.units) - len(gone)
-    stays = torch.ones(len(left.units), dtype=torch.bool)
-    stays[gone] = False
+    keep, stays = len(left.units) - len(gone), others(gone, len(left.units))
     holes, movers = (~stays[:keep]).nonzero().flatten(), keep + stays[keep:].nonzero().flatten()
     for part in (left.inverse, left.inverse.T, left.weights, left.units, towards.T):
         part[holes] = part[movers]
@@ -193,9 +198,7 @@ def refit_selected(
         covariance: (kept units, kept units) of their activations.
         cross: (kept units, other units) covariance with those that go.
     """
-    goes = torch.ones(len(means), dtype=torch.bool)
-    goes[kept] = False
     stay = outgoing[:, kept]
-    missing = (cross @ outgoing[:, goes].T.to(cross.dtype)).double() - _ridge(covariance) * stay.T
+    missing = (cross @ outgoing[:, others(kept, len(means))].T.to(cross.dtype)).double() - _ridge(covariance) * stay.T
     weights = stay + torch.cholesky_solve(missing, torch.linalg.cholesky(regularised(covariance.double()))).T
     return weights, bias + outgoing @ means - weights @ means[kept]

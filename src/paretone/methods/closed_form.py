@@ -35,7 +35,7 @@ from paretone.methods._gaussian import (
     slope_energy,
 )
 from paretone.methods._seen import blended, moments_of, trust
-from paretone.methods._surgeon import Elimination, eliminate, refit_selected
+from paretone.methods._surgeon import Elimination, eliminate, others, refit_selected
 from paretone.methods._surgeon import refit as refitted
 from paretone.modules import Analysis, Attention, FeedForward, Module, Rewrite
 
@@ -120,11 +120,11 @@ def _activity(module: FeedForward) -> tuple[Tensor, Tensor]:
 
 def _activity_of(module: FeedForward, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same means, and the covariance of the units ``kept`` with each other and with the rest."""
-    goes = torch.ones(module.width, dtype=torch.bool)
-    goes[kept] = False
+    goes = others(kept, module.width)
     if module.seen is not None:
         means, moments = _activity(module)
-        return means, moments[kept][:, kept], moments[kept][:, goes]
+        towards = moments[kept]
+        return means, towards[:, kept], towards[:, goes]
     bank = bank_of(module.weight_in, module.bias_in, module.norm, module.activation)
     stay, go = bank.of(kept), bank.of(goes)
     return bank.means, covariance(stay, torch.float32), cross_covariance(stay, go, torch.float32)

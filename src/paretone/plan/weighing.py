@@ -1,6 +1,5 @@
 """What allocation needs to know of the weights: variances of parameters, error curves, the size of the stream."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -73,9 +72,8 @@ def analyses_of(
         found: Analysis = analyse(module, **settings)
         return found
 
-    sizes = {name: math.prod(entry.shape) for name, entry in model.entries.items()}
-    largest = max((work_bytes(group, sizes, ANALYSING) for group in groups), default=0)
-    analysed = track(two_at_a_time(one, groups, bytes_each=largest), "analysing modules", len(groups))
+    two = two_at_a_time(one, groups, bytes_each=work_bytes(groups, model.shapes, ANALYSING))
+    analysed = track(two, "analysing modules", len(groups))
     return {group.name: analysis for group, analysis in zip(groups, analysed, strict=True)}
 
 

@@ -1,7 +1,6 @@
 """Carries a plan out: module by module from the source's files into the new ones."""
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +114,8 @@ def write_weights(
         def fold(lineage: Lineage) -> Folded:
             return _fold_module(checkpoint, lineage, slots[lineage.final], known)
 
-        two = two_at_a_time(fold, changed, bytes_each=_bytes_of_largest(checkpoint, changed))
+        rewritten = [line.source for line in changed if any(rewrites_modules(p.step.method) for p in line.passes)]
+        two = two_at_a_time(fold, changed, bytes_each=work_bytes(rewritten, checkpoint.shapes, REWRITING))
         for done in track(two, "compressing", len(changed)):
             for name, tensor in done.tensors.items():
                 writer.write(name, tensor)
@@ -125,12 +125,6 @@ def write_weights(
             writer.write(name, checkpoint.read([origin])[origin])
         _check_dropped(checkpoint, set(final.origin.values()))
     return Outcome(final, folded)
-
-
-def _bytes_of_largest(checkpoint: Checkpoint, lineages: Sequence[Lineage]) -> int:
-    sizes = {name: math.prod(entry.shape) for name, entry in checkpoint.entries.items()}
-    rewritten = [line.source for line in lineages if any(rewrites_modules(p.step.method) for p in line.passes)]
-    return max((work_bytes(group, sizes, REWRITING) for group in rewritten), default=0)
 
 
 def _check_dropped(checkpoint: Checkpoint, used: set[str]) -> None:

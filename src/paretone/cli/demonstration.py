@@ -4,7 +4,9 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -14,12 +16,15 @@ from paretone.errors import UserError
 from paretone.progress import track
 from paretone.report import read_results, terminal_table, write_report
 
+if TYPE_CHECKING:
+    from paretone.evaluation import Run
+
 WAYS: dict[str, dict[str, str]] = {
     "magnitude": {"method": "magnitude"},
     "paper": {"preset": "paper"},
     "best": {"preset": "best"},
 }
-SPARSITIES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8)
+SPARSITIES = (0.3, 0.5, 0.6, 0.8)
 DATA = "digits"
 
 
@@ -63,6 +68,13 @@ def _cells() -> Iterator[Cell]:
                 yield Cell(model, way, sparsity)
 
 
+@cache
+def _original(model: str) -> "Run":
+    from paretone.evaluation import decode_once
+
+    return decode_once(model, DATA)
+
+
 def _run(cell: Cell, model: Path, result: Path) -> None:
     from paretone.evaluation import evaluate
 
@@ -76,4 +88,4 @@ def _run(cell: Cell, model: Path, result: Path) -> None:
         )
     if not result.exists():
         command = ["paretone", "evaluate", str(model), "--data", DATA, "--baseline", cell.model, "--out", str(result)]
-        evaluate(model, DATA, baseline=cell.model, out=result, command=command)
+        evaluate(model, DATA, baseline=_original(cell.model), out=result, command=command)

@@ -39,6 +39,7 @@ def main() -> NoReturn:
     """Runs the command that was typed: exit 0 when it did its work, 2 for the user's to mend, 130 when interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
     _quiet_libraries()
+    _share_cores()
     try:
         code = app(standalone_mode=False)
     except UserError as error:
@@ -65,6 +66,11 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _share_cores() -> None:
+    """Threads that wait sleep: spinning ones make small models ten times slower on a machine that others use too."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _quiet_libraries() -> None:

@@ -5,11 +5,13 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from paretone.checkpoint import Checkpoint, locate, open_checkpoint
 from paretone.data import TRAINING_FILE, Data, open_data, read_making, refuse_seen, seen_utterances
+from paretone.errors import UserError
 from paretone.evaluation.decode import BATCH_S, decode
 from paretone.evaluation.measure import count_macs, count_parameters, machine, reference_input
 from paretone.folders import check_new_folder, new_folder
@@ -31,11 +33,39 @@ from paretone.results.schema import (
 from paretone.version import __version__
 
 
+@dataclass(frozen=True)
+class Run:
+    """One model decoded on one set: what it heard, what that cost, and of what.
+
+    Attributes:
+        texts: in the order of the utterances.
+        costs: the fields of `Measures` beside the scores.
+        data_digest: of the set.
+        settings: how it was decoded; two runs compare only where these are equal.
+    """
+
+    texts: list[str]
+    costs: dict[str, Any]
+    data_digest: str
+    settings: tuple[float, str]
+
+
+def decode_once(model: str | Path, data: str | Path, *, batch_s: float = BATCH_S, device: str = "cpu") -> Run:
+    """A baseline for many calls of `evaluate` on the same data, so that it is decoded only once.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    checkpoint, found = open_checkpoint(locate(model)), open_data(data)
+    refuse_seen(str(model), checkpoint.folder, found)
+    return _run(str(model), None, checkpoint, found, batch_s=batch_s, device=device)
+
+
 def evaluate(
     model: str | Path,
     data: str | Path,
     *,
-    baseline: str | Path | None = None,
+    baseline: str | Path | Run | None = None,
     limit: int | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -52,7 +82,8 @@ def evaluate(
     """Recognise ``data`` with ``model`` and count errors, parameters, bytes, multiplications and seconds.
 
     The transcripts are written first and the scores computed from them; `paretone.results.score` gives the same scores
-    from the files in ``out``. A baseline runs in the same process on the same data, before the model.
+    from the files in ``out``. A baseline runs in the same process on the same data, before the model; one that serves
+    many models comes ready from `decode_once`.
 
     Args:
         model: local folder, hub id or embedded name; ``baseline`` likewise.
@@ -74,20 +105,26 @@ def evaluate(
     """
     if out is not None:
         check_new_folder(Path(out), overwrite=overwrite, ours=(RESULT_FILE,))
-    given = [(model, revision)] if baseline is None else [(baseline, None), (model, revision)]
+    ready = baseline if isinstance(baseline, Run) else None
+    given: list[tuple[str | Path, str | None]] = [(model, revision)]
+    if baseline is not None and not isinstance(baseline, Run):
+        given.insert(0, (baseline, None))
     checkpoints = [open_checkpoint(locate(name, wanted)) for name, wanted in given]
     found = open_data(data, limit=limit, skip_bad=skip_bad, language=language)
     if not allow_seen:
         for (name, _), checkpoint in zip(given, checkpoints, strict=True):
             refuse_seen(str(name), checkpoint.folder, found)
+    if ready and (ready.data_digest, ready.settings) != (found.digest, (batch_s, device)):
+        raise UserError(f"{ready.costs['model'].path} was decoded on other data or in another way than {data} is")
     names = _normalisers(found, normaliser)
-    runs = [
+    runs = [ready] if ready else []
+    runs += [
         _run(str(name), wanted, checkpoint, found, batch_s=batch_s, device=device)
         for (name, wanted), checkpoint in zip(given, checkpoints, strict=True)
     ]
     with _folder(out, overwrite) as folder:
-        scores = _score(folder, found, names, [texts for texts, _ in runs], seed)
-        result = _result(scores, [costs for _, costs in runs], found, seed, command)
+        scores = _score(folder, found, names, [run.texts for run in runs], seed)
+        result = _result(scores, [run.costs for run in runs], found, seed, command)
         write_result(result, folder / RESULT_FILE)
     return result
 
@@ -103,10 +140,7 @@ def _normalisers(found: Data, normaliser: str) -> list[str]:
     return choose(normaliser, [u.text for u in found.utterances], [u.language for u in found.utterances])
 
 
-def _run(
-    name: str, revision: str | None, checkpoint: Checkpoint, found: Data, *, batch_s: float, device: str
-) -> tuple[list[str], dict[str, Any]]:
-    """The texts that one model hears, and the fields of `Measures` beside the scores."""
+def _run(name: str, revision: str | None, checkpoint: Checkpoint, found: Data, *, batch_s: float, device: str) -> Run:
     info = _model_info(name, revision, checkpoint, found)
     reset_peak_rss()
     model, processor = load(checkpoint.folder, device=device, dtype="float32" if device == "cpu" else None)
@@ -120,7 +154,7 @@ def _run(
         "dtype": str(model.dtype).removeprefix("torch."),
         "macs_of": reference_input(model)[0],
     }
-    return decoded.texts, {
+    costs = {
         "model": info,
         "decoding": decoding,
         "parameters": count_parameters(model),
@@ -131,6 +165,7 @@ def _run(
         "seconds": decoded.seconds,
         "peak_rss_bytes": peak_rss_bytes(),
     }
+    return Run(decoded.texts, costs, found.digest, (batch_s, device))
 
 
 def _model_info(name: str, revision: str | None, checkpoint: Checkpoint, found: Data) -> ModelInfo:

@@ -33,6 +33,7 @@ HOMES = {
     "typer": {"cli"},
     "huggingface_hub": {"checkpoint"},
     "safetensors": {"checkpoint"},
+    "peft": {"model"},
     "wrapt": {"model"},
     "transformers": {"model", "train", "evaluation", "results"},
     "yaml": {"plan"},

@@ -10,12 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     GenerationConfig,
     HubertConfig,
     HubertForCTC,
     HubertModel,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Wav2Vec2Config,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
@@ -221,3 +227,27 @@ def _random(model_class: type[PreTrainedModel], config: Any, seed: int) -> PreTr
             if parameter.ndim == 1 or "gru_rel_pos_const" in name:
                 parameter.add_(0.2 * torch.randn_like(parameter))
     return model.eval()
+
+
+def save_tiny_lm(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
+    """Writes a tiny Qwen2 with a tokenizer of bytes to ``folder`` as a hub checkpoint would be; returns ``folder``."""
+    alphabet = sorted(ByteLevel.alphabet())
+    vocabulary = {letter: index for index, letter in enumerate([*alphabet, "<|endoftext|>"])}
+    inner = Tokenizer(BPE(vocabulary, []))
+    inner.pre_tokenizer, inner.decoder = ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
+    fields: dict[str, Any] = {
+        "vocab_size": len(vocabulary),
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 40,
+        "initializer_range": 0.2,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    _random(Qwen2ForCausalLM, Qwen2Config(**{**fields, **changes}), seed).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,7 +1,17 @@
 """Checkpoints on disk: found, read tensor by tensor, written as a stream."""
 
 from paretone.checkpoint.locate import embedded_models, locate
-from paretone.checkpoint.read import Checkpoint, Entry, open_checkpoint
-from paretone.checkpoint.write import TensorWriter, size_bytes
+from paretone.checkpoint.read import Checkpoint, Entry, open_checkpoint, read_tensors
+from paretone.checkpoint.write import TensorWriter, size_bytes, write_tensors
 
-__all__ = ["Checkpoint", "Entry", "TensorWriter", "embedded_models", "locate", "open_checkpoint", "size_bytes"]
+__all__ = [
+    "Checkpoint",
+    "Entry",
+    "TensorWriter",
+    "embedded_models",
+    "locate",
+    "open_checkpoint",
+    "read_tensors",
+    "size_bytes",
+    "write_tensors",
+]

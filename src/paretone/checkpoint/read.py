@@ -103,6 +103,21 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, config, entries)
 
 
+def read_tensors(path: Path) -> "dict[str, Tensor]":
+    """All tensors of one file that is no part of a checkpoint.
+
+    Raises:
+        UserError: if it is missing or damaged, or holds NaN or infinity.
+    """
+    if not path.exists():
+        raise UserError(f"{path} is missing; fetch or write it again")
+    with _opened(path) as file:
+        found = {name: file.get_tensor(name) for name in file.offset_keys()}
+    for name, tensor in found.items():
+        _check_finite(tensor, name, path)
+    return found
+
+
 def _read_json(path: Path, missing: str) -> dict[str, Any]:
     if not path.exists():
         raise UserError(missing)

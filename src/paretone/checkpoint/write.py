@@ -98,3 +98,10 @@ def _shards(layout: Mapping[str, Entry], max_shard_bytes: int) -> list[list[str]
         shards[-1].append(name)
         filled += size_bytes(entry)
     return [sorted(shard, key=lambda name: -ITEM_BYTES[layout[name].dtype]) for shard in shards]
+
+
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None) -> None:
+    """Writes one file that is no part of a checkpoint."""
+    from safetensors.torch import save_file
+
+    save_file(dict(tensors), path, metadata={"format": "pt", **(metadata or {})})

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flex_attention")
 DTYPES = ("float32", "float16", "bfloat16")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt")
+SLAM = "slam_asr"
 EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -44,9 +45,20 @@ def load(
 
     folder = locate(str(model), revision)
     config = open_checkpoint(folder).config  # finds damaged and missing shards, too
+    if config.get("model_type") == SLAM:
+        from paretone.model.slam.assembly import load_slam
+
+        _check_options(SLAM, dtype, attn_implementation)
+        loaded: tuple[PreTrainedModel, ProcessorMixin] = load_slam(
+            folder, device=_device(device), dtype=dtype, attention=attn_implementation
+        )
+        return loaded
     auto_class, base_class = _classes(folder, config)
     _check_options(config["model_type"], dtype, attn_implementation)
-    return _load_weights(folder, auto_class, base_class, device, dtype, attn_implementation), _load_processor(folder)
+    loaded_model = load_strictly(
+        folder, auto_class, base_class, device=device, dtype=dtype, attn_implementation=attn_implementation
+    )
+    return loaded_model, load_processor(folder)
 
 
 def build_empty(
@@ -73,7 +85,7 @@ def build_empty(
             model = getattr(transformers, auto_class).from_config(made)
         if (folder / "generation_config.json").exists():
             model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
-    return model.eval(), _load_processor(folder)
+    return model.eval(), load_processor(folder)
 
 
 def _classes(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
@@ -107,14 +119,20 @@ def _check_options(model_type: str, dtype: "str | torch.dtype | None", attention
         )
 
 
-def _load_weights(
+def load_strictly(
     folder: Path,
     auto_class: str,
     base_class: str,
-    device: "str | torch.device",
-    dtype: "str | torch.dtype | None",
-    attn_implementation: str | None,
+    *,
+    device: "str | torch.device" = "cpu",
+    dtype: "str | torch.dtype | None" = None,
+    attn_implementation: str | None = None,
 ) -> "PreTrainedModel":
+    """What ``auto_class.from_pretrained`` gives, if it is all there.
+
+    Raises:
+        UserError: if any tensor is missing, left over or of another shape.
+    """
     import transformers
 
     from paretone.model.modeling_paretone import WidthError
@@ -158,7 +176,12 @@ def _refuse_differences(folder: Path, base_class: str, info: dict[str, Any]) -> 
         raise UserError(f"{folder}: the tensors are not those of its {base_class}. {'; '.join(found)}")
 
 
-def _load_processor(folder: Path) -> "ProcessorMixin":
+def load_processor(folder: Path) -> "ProcessorMixin":
+    """Feature extractor and, where there is one, tokenizer.
+
+    Raises:
+        UserError: if their files are missing or damaged.
+    """
     import transformers
 
     if not any((folder / name).exists() for name in EXTRACTOR_FILES):

@@ -19,6 +19,7 @@ from paretone.data import (
     Utterance,
     audio_digests,
     open_data,
+    prepare,
     read_audio,
     read_making,
     seen_utterances,
@@ -388,6 +389,15 @@ def test_a_list_of_recordings_is_read_as_it_was_written(corpus, tmp_path):
     first = hashlib.sha256((corpus.parent / "0.flac").read_bytes()).hexdigest()[:16]
     assert first in found[AUDIO_KEY]
     assert seen_utterances(tmp_path, data) == {"calibration.json": [u.id for u in data.utterances]}
+
+
+def test_prepared_data_is_evaluated_as_what_it_was_made_of(models, corpus, tmp_path):
+    """Recordings are sorted by id, and these are in that order already."""
+    prepare(corpus, tmp_path / "out", split="test")
+    ours = evaluate(models["hubert-layer"], tmp_path / "out" / "test.jsonl", normaliser="slam")
+    theirs = evaluate(models["hubert-layer"], corpus, normaliser="slam")
+    assert (ours.utterances, ours.words, ours.wer, ours.normaliser) == (6, 18, theirs.wer, "slam/1")
+    assert ours.data.digest == theirs.data.digest
 
 
 def test_a_full_folder_is_refused_before_any_work(models, corpus, tmp_path):

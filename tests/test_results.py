@@ -105,6 +105,12 @@ def test_alignment_pairs_words():
         ("basic", "Blåbær, FLØDE – Ærø! Één café (støj) <unk>", "blåbær fløde ærø één café"),
         ("basic", "A\u030a", "å"),
         ("basic", "three seven zero", "three seven zero"),
+        ("slam", "Blåbær, FLØDE – Ærø! Één café (støj)", "blåbær fløde ærø één café støj"),
+        ("slam", "A\u030a", "å"),
+        ("slam", "Don't say 'tis'; don’t!", "don't say tis don't"),
+        ("slam", "rock 'n' roll, the dogs' o''clock", "rock n roll the dogs o clock"),
+        ("slam", "'s avonds: auto's", "s avonds auto's"),
+        ("slam", "In 1984, 3,5 %", "in 1984 3 5"),
     ],
 )
 def test_normalisers(name, text, normal):
@@ -120,7 +126,7 @@ def test_digit_strings_keep_every_word(words):
     assert normaliser("digits")(" ".join(words)).split() == words
 
 
-@given(st.text(max_size=30), st.sampled_from(["whisper-english", "digits", "basic"]))
+@given(st.text(max_size=30), st.sampled_from(["whisper-english", "digits", "basic", "slam"]))
 @settings(max_examples=60, deadline=None)
 def test_normalised_text_has_single_spaces_only(text, name):
     normal = normaliser(name)(text)

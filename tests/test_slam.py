@@ -1,15 +1,19 @@
 """The speech LLM: its parts alone and together, in batches and alone, on disk and back."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import tiny
 import torch
 import transformers
 
 from paretone.errors import UserError
+from paretone.evaluation import evaluate
+from paretone.evaluation.guards import without_loop
 from paretone.model import load
 from paretone.model.slam.adapters import Lora
 from paretone.model.slam.assembly import merge_slam, new_slam, save_slam
@@ -240,3 +244,40 @@ def test_a_part_that_was_exchanged_is_noticed(parts: dict[str, Path], tmp_path: 
     adapter.write_bytes(adapter.read_bytes()[:-8])
     with pytest.raises(UserError, match="damaged or cut short"):
         load(tmp_path / "run")
+
+
+def test_it_is_evaluated_as_every_model(parts: dict[str, Path], tmp_path: Path) -> None:
+    model, processor = made(parts, lora=Lora(2, 4), max_new_tokens=12)
+    (tmp_path / "run").mkdir()
+    save_slam(model, processor, tmp_path / "run")
+    data = tmp_path / "data.jsonl"
+    lines = []
+    for number, wave in enumerate(waves()):
+        soundfile.write(tmp_path / f"{number}.wav", wave, 16_000)
+        lines.append({"audio": f"{number}.wav", "text": TEXTS[number], "language": ["da", "da", "nl"][number]})
+    soundfile.write(tmp_path / "silence.wav", np.full(16_000, 1e-4, np.float32), 16_000)
+    lines.append({"audio": "silence.wav", "text": "intet"})
+    data.write_text("\n".join(map(json.dumps, lines)))
+    result = evaluate(tmp_path / "run", data, baseline=parts["whisper"])
+    assert result.decoding["guards"]["silence"] == 1
+    assert result.decoding["guards"]["unfinished"] >= result.decoding["guards"]["loops"]
+    assert result.parameters == sum(result.parts.values()) == sum(p.numel() for p in model.parameters())
+    sizes = [p.stat().st_size for part in ("whisper", "lm") for p in parts[part].glob("*.safetensors")]
+    assert result.size_bytes == sum(sizes) + sum(p.stat().st_size for p in (tmp_path / "run").rglob("*.safetensors"))
+    assert result.macs > result.baseline.macs / 3
+    assert evaluate(tmp_path / "run", data, batch_s=1).wer == result.wer
+
+
+@pytest.mark.parametrize(
+    ("tokens", "left"),
+    [
+        ([1, 2, 3], [1, 2, 3]),
+        ([7, 1, 1, 1, 1], [7, 1]),
+        ([7, 1, 1, 1], [7, 1, 1, 1]),
+        ([9, *[1, 2, 3] * 5], [9, 1, 2, 3]),
+        ([*[4, 5] * 4, 6], [*[4, 5] * 4, 6]),
+        ([], []),
+    ],
+)
+def test_loops_are_cut(tokens: list[int], left: list[int]) -> None:
+    assert without_loop(tokens) == left

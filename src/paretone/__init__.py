@@ -3,6 +3,7 @@
     paretone.compress(model, out, sparsity=0.5)     a smaller checkpoint
     paretone.evaluate(model, data, baseline=...)    what it cost
     paretone.finetune(model, out, data)             the same model, trained further
+    paretone.prepare(source, out)                   a corpus, ready for both
     paretone.load(path)                             the model and its processor
 
 Importing this package imports neither torch nor transformers; as soon as transformers is there, its Auto classes
@@ -17,6 +18,7 @@ from paretone.version import __version__
 
 if TYPE_CHECKING:
     from paretone.api import compress, finetune, make_plan, waterfall
+    from paretone.data import prepare
     from paretone.evaluation import evaluate, transcribe
     from paretone.model import load
     from paretone.report import write_report
@@ -30,6 +32,7 @@ __all__ = [
     "finetune",
     "load",
     "make_plan",
+    "prepare",
     "score",
     "transcribe",
     "waterfall",
@@ -44,6 +47,7 @@ _HOMES = {
     "evaluate": "paretone.evaluation",
     "transcribe": "paretone.evaluation",
     "load": "paretone.model",
+    "prepare": "paretone.data",
     "score": "paretone.results",
     "write_report": "paretone.report",
 }

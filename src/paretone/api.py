@@ -1,6 +1,7 @@
 """The Python face: the same words as on the command line."""
 
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -11,6 +12,8 @@ from paretone.plan import DEFAULT_PRESET, PRESETS, Plan, Recipe, checked_recipe,
 if TYPE_CHECKING:
     from paretone.stepwise import Stage
     from paretone.train import Dev, Finetuned
+    from paretone.train.slam.recipe import SlamRecipe
+    from paretone.train.slam.training import Trained as SlamTrained
     from paretone.transform import Compressed
 
 SIZES = ("sparsity", "target_params", "target_bytes", "target_macs", "recipe", "plan")  # one of them says how small
@@ -151,6 +154,77 @@ def _finetune_command(model: str, given: Mapping[str, object]) -> str:
         elif value is not None:
             words += [f"--{option}", str(value)]
     return shlex.join(words)
+
+
+def train_slam(
+    recipe: "str | Path | SlamRecipe",
+    out: str | Path | None = None,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    checkpoint_every_s: float = 300.0,
+    restart: bool = False,
+    overwrite: bool = False,
+    command: str = "",
+) -> "SlamTrained":
+    """Trains a speech LLM; `paretone.train.slam.recipe.SlamRecipe` explains the recipe, `train_slam` there the words.
+
+    Args:
+        recipe: a YAML file, or one that was read.
+        out: in place of the recipe's own.
+        changes: of the file, by dotted keys, such as ``{"training.seed": 1}``.
+
+    Raises:
+        UserError: for anything wrong with the recipe, its parts, data or ``out``.
+        KeyboardInterrupt: after a checkpoint was saved, when SIGINT or SIGTERM comes; the same call goes on from it.
+    """
+    from paretone.train.slam.recipe import SlamRecipe, read_slam_recipe
+    from paretone.train.slam.training import train_slam as carry_out
+
+    read = recipe if isinstance(recipe, SlamRecipe) else read_slam_recipe(Path(recipe), changes)
+    where = out or read.out
+    if where is None:
+        raise UserError("nothing says where the run goes: give --out, or the recipe a key out")
+    return carry_out(
+        read,
+        where,
+        dev=lambda name: _slam_dev(name, read),
+        checkpoint_every_s=checkpoint_every_s,
+        restart=restart,
+        overwrite=overwrite,
+        command=command,
+    )
+
+
+def _slam_dev(data: str, recipe: "SlamRecipe") -> "Dev":
+    from paretone.data import open_data
+    from paretone.evaluation import word_error_rate
+    from paretone.train import Dev
+
+    how = recipe.data
+    found = open_data(data, limit=how.dev_limit, language=how.language, skip_bad=how.skip_bad, split="dev")
+    return Dev(found, lambda loaded, processor: word_error_rate(loaded, processor, found, name="the speech LLM"))
+
+
+def merge_slam(run: str | Path, out: str | Path, *, overwrite: bool = False) -> Path:
+    """Writes the speech LLM of a run's folder as one checkpoint that refers to no other; adapters are merged.
+
+    Raises:
+        UserError: if ``run`` is none, a part of it is missing, or ``out`` can't be written.
+    """
+    from paretone.checkpoint import locate, open_checkpoint
+    from paretone.data import TRAINING_FILE
+    from paretone.folders import check_apart, new_folder
+    from paretone.model.slam.assembly import merge_slam as carry_out
+
+    folder, out = locate(run), Path(out)
+    check_apart(folder, out)
+    if open_checkpoint(folder).config.get("model_type") != "slam_asr":
+        raise UserError(f"{run} is no speech LLM; give the folder of a run of paretone slam train")
+    with new_folder(out, overwrite=overwrite, ours=("config.json",)) as partial:
+        carry_out(folder, partial)
+        if (folder / TRAINING_FILE).exists():
+            shutil.copyfile(folder / TRAINING_FILE, partial / TRAINING_FILE)
+    return out
 
 
 def waterfall(

@@ -71,12 +71,12 @@ def check_new_folder(out: Path, *, overwrite: bool = False, ours: tuple[str, ...
         )
 
 
-def check_apart(folder: Path, out: Path) -> None:
-    """Raises UserError if ``out`` lies in the model's ``folder`` or the other way round."""
+def check_apart(folder: Path, out: Path, *, what: str = "model") -> None:
+    """Raises UserError if ``out`` lies in the ``folder`` of a model, or of ``what`` it is, or the other way round."""
     source, target = folder.resolve(), out.resolve()
     if source == target or source in target.parents or target in source.parents:
         raise UserError(
-            f"OUT {out} and the model {folder} lie in one another; inputs are never changed, give another OUT"
+            f"OUT {out} and the {what} {folder} lie in one another; inputs are never changed, give another OUT"
         )
 
 

@@ -66,7 +66,8 @@ class Checkpoint:
 
     def digest(self) -> str:
         """``sha256:...`` over the config and all weights: equal for equal models, wherever they lie."""
-        files = [self.folder / "config.json", *self.weight_files]
+        adapter = sorted((self.folder / "adapter").glob("adapter_*"))  # of a speech LLM's run
+        files = [self.folder / "config.json", *self.weight_files, *adapter]
         with ThreadPoolExecutor() as pool:
             parts = pool.map(_file_digest, files)
             total = hashlib.sha256("".join(parts).encode())

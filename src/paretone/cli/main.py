@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from paretone.cli import compressing, measuring, showing, stepping, training
+from paretone.cli import compressing, measuring, preparing, showing, slam, stepping, training
 from paretone.errors import UserError
 
 app = typer.Typer(
@@ -22,7 +22,9 @@ app = typer.Typer(
 app.command()(showing.inspect)
 app.command()(compressing.plan)
 app.command()(compressing.compress)
+app.add_typer(preparing.app, name="data")
 app.command()(training.finetune)
+app.add_typer(slam.app, name="slam")
 app.command()(measuring.evaluate)
 app.command()(stepping.waterfall)
 app.command()(measuring.score)
@@ -76,6 +78,7 @@ def _share_cores() -> None:
 def _quiet_libraries() -> None:
     """Bars and notes of libraries would mix with ours; their warnings stay."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.captureWarnings(True)

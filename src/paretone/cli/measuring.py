@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from paretone.results import Comparison, Result
 
 Normaliser = Annotated[
-    str, typer.Option(help="auto, or by name: whisper-english, digits, basic. auto goes by language.")
+    str, typer.Option(help="auto, or by name: whisper-english, digits, basic, slam. auto goes by language.")
 ]
 
 

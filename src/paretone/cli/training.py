@@ -78,7 +78,7 @@ def finetune(
             **settings,
         )
     except KeyboardInterrupt as interrupt:
-        _interrupted(interrupt)
+        interrupted(interrupt)
     for notice in done.notices:
         print(f"note: {notice}", file=sys.stderr)
     if as_json:
@@ -87,7 +87,7 @@ def finetune(
     _show(done, model)
 
 
-def _interrupted(interrupt: KeyboardInterrupt) -> NoReturn:
+def interrupted(interrupt: KeyboardInterrupt) -> NoReturn:
     """The command line says of an interrupt that nothing is left; here the run may be."""
     said = str(interrupt) or "interrupted; the same command goes on from the last checkpoint, where there was one"
     print(f"error: {said}", file=sys.stderr)

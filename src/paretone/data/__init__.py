@@ -2,6 +2,7 @@
 
 from paretone.data.audio import RATE_HZ, measure_audio, read_audio, segment
 from paretone.data.opening import open_data
+from paretone.data.prepare import Prepared, prepare
 from paretone.data.probe import probes
 from paretone.data.records import BadUtteranceError, Data, SkippedAudio, Utterance
 from paretone.data.seen import (
@@ -22,11 +23,13 @@ __all__ = [
     "TRAINING_FILE",
     "BadUtteranceError",
     "Data",
+    "Prepared",
     "SkippedAudio",
     "Utterance",
     "audio_digests",
     "measure_audio",
     "open_data",
+    "prepare",
     "probes",
     "read_audio",
     "read_making",

@@ -25,13 +25,13 @@ def open_data(
     """List utterances and check that every recording can be read to its end.
 
     Args:
-        data: a JSONL manifest or a folder with manifest.jsonl; a LibriSpeech folder; a Common Voice folder or
-            one of its tables; an embedded set such as "digits"; or a Hugging Face id,
-            ``organisation/name[:config[:split]]``.
+        data: a JSONL manifest, or a folder with manifest.jsonl or with train.jsonl, dev.jsonl, test.jsonl; a
+            LibriSpeech folder; a Common Voice folder or one of its tables; an embedded set such as "digits"; or a
+            Hugging Face id, ``organisation/name[:config[:split]]``.
         limit: at most so many utterances, from the start.
         skip_bad: leave out recordings that cannot be read and empty references, and list them in ``skipped``.
         language: for utterances whose language the data does not tell.
-        split: which one of a Common Voice folder or a hub id that names none.
+        split: which one of a folder that holds several or a hub id that names none.
         labelled: whether the words that are said are needed; without it they are not read, and are empty.
 
     Raises:

@@ -1,15 +1,24 @@
 """What data is made of: entries as a corpus lists them, and utterances that were found sound."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from paretone.errors import UserError
 
+ABOUT = ("gender", "age", "accents")  # what a corpus may tell of a speaker
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One utterance as listed; nothing is checked yet. ``name`` is what the corpus calls the recording."""
+    """One utterance as listed; nothing is checked yet.
+
+    Attributes:
+        name: what the corpus calls the recording.
+        about: those of `ABOUT` that the corpus tells, in its own words.
+        listed_s: length that the corpus tells.
+    """
 
     id: str
     audio: Path | bytes
@@ -17,6 +26,8 @@ class Entry:
     text: str | None
     language: str | None = None
     speaker: str | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
+    listed_s: float | None = None
 
 
 @dataclass(frozen=True)

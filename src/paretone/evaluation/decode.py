@@ -4,7 +4,8 @@ import copy
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from paretone.data import RATE_HZ, Utterance, read_audio, segment
 from paretone.errors import UserError
+from paretone.evaluation.guards import is_silent, without_loop
 from paretone.model.hearing import Recogniser
 from paretone.progress import track
 
@@ -22,10 +24,15 @@ BATCH_S = 60.0
 
 @dataclass(frozen=True)
 class Decoded:
-    """Texts in the order of the utterances, and the seconds that decoding took (reading audio not counted)."""
+    """Texts in the order of the utterances, and the seconds that decoding took (reading audio not counted).
+
+    ``guards`` counts the pieces that a speech LLM was kept from answering at length: silence, loops that were cut, and
+    answers that came to no end.
+    """
 
     texts: list[str]
     seconds: float
+    guards: Mapping[str, int]
 
 
 def decode(recogniser: Recogniser, utterances: Sequence[Utterance], *, batch_s: float = BATCH_S) -> Decoded:
@@ -40,23 +47,24 @@ def decode(recogniser: Recogniser, utterances: Sequence[Utterance], *, batch_s: 
         raise UserError(f"batch_s is {batch_s}; it must be more than 0 seconds")
     texts = [""] * len(utterances)
     seconds = 0.0
+    guards: Counter[str] = Counter()
     _warm_up(recogniser, utterances, batch_s)
     batches = _batches(recogniser, utterances, batch_s)
     for batch in track(batches, f"decoding with {recogniser.name}", total=len(batches)):
         waves = [read_audio(utterances[i].audio, name=utterances[i].name) for i in batch]
         started = time.perf_counter()
-        found = _decode_waves(recogniser, waves, utterances[batch[0]].language, batch_s)
+        found = _decode_waves(recogniser, waves, utterances[batch[0]].language, batch_s, guards)
         seconds += time.perf_counter() - started
         for i, text in zip(batch, found, strict=True):
             texts[i] = text
-    return Decoded(texts, seconds)
+    return Decoded(texts, seconds, dict(guards))
 
 
 def _warm_up(recogniser: Recogniser, utterances: Sequence[Utterance], batch_s: float) -> None:
     """The first run allocates and chooses kernels; it is not the model's speed."""
     shortest = min(utterances, key=lambda u: u.duration_s)
     wave = read_audio(shortest.audio, name=shortest.name)[: int(recogniser.window_s * RATE_HZ)]
-    _decode_waves(recogniser, [wave], shortest.language, batch_s)
+    _decode_waves(recogniser, [wave], shortest.language, batch_s, Counter())
 
 
 def _batches(recogniser: Recogniser, utterances: Sequence[Utterance], batch_s: float) -> list[list[int]]:
@@ -76,7 +84,7 @@ def _batches(recogniser: Recogniser, utterances: Sequence[Utterance], batch_s: f
 
 @torch.inference_mode()
 def _decode_waves(
-    recogniser: Recogniser, waves: Sequence[np.ndarray], language: str | None, batch_s: float
+    recogniser: Recogniser, waves: Sequence[np.ndarray], language: str | None, batch_s: float, guards: Counter[str]
 ) -> list[str]:
     pieces = [segment(wave, RATE_HZ, recogniser.window_s) for wave in waves]
     flat = [piece for group in pieces for piece in group]
@@ -85,9 +93,34 @@ def _decode_waves(
     heard: list[str] = []
     for first in range(0, len(flat), size):
         part = flat[first : first + size]
-        heard += _generate(recogniser, part, language) if recogniser.is_whisper else _ctc(recogniser, part)
+        if recogniser.is_slam:
+            heard += _answer(recogniser, part, guards)
+        else:
+            heard += _generate(recogniser, part, language) if recogniser.is_whisper else _ctc(recogniser, part)
     texts = iter(heard)
     return [" ".join(filter(None, (next(texts) for _ in group))) for group in pieces]
+
+
+def _answer(recogniser: Recogniser, waves: Sequence[np.ndarray], guards: Counter[str]) -> list[str]:
+    """What a speech LLM writes, decoded as its generation configuration says."""
+    model, tokenizer = recogniser.model, recogniser.processor.tokenizer
+    texts = [""] * len(waves)
+    said = [i for i, wave in enumerate(waves) if not is_silent(wave)]
+    guards["silence"] += len(waves) - len(said)
+    if not said:
+        return texts
+    inputs = recogniser.processor.inputs([waves[i] for i in said], RATE_HZ).to(model.device)
+    with _quiet():
+        answers = model.generate(**inputs).tolist()
+    end = tokenizer.eos_token_id
+    for i, tokens in zip(said, answers, strict=True):
+        text = tokens[: tokens.index(end)] if end in tokens else tokens
+        if end not in tokens:
+            guards["unfinished"] += 1
+            text = without_loop(tokens)
+            guards["loops"] += len(text) < len(tokens)
+        texts[i] = tokenizer.decode(text, skip_special_tokens=True).strip()
+    return texts
 
 
 def _ctc(recogniser: Recogniser, waves: Sequence[np.ndarray]) -> list[str]:

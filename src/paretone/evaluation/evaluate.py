@@ -16,8 +16,8 @@ from paretone.evaluation.decode import BATCH_S, decode
 from paretone.evaluation.measure import count_macs, count_parameters, machine, reference_input
 from paretone.folders import check_new_folder, new_folder
 from paretone.memory import peak_rss_bytes, reset_peak_rss
-from paretone.model import load
-from paretone.model.hearing import recogniser
+from paretone.model import load, weight_files
+from paretone.model.hearing import Recogniser, recogniser
 from paretone.results import Result, Transcript, choose, compare, score, write_result, write_transcripts
 from paretone.results.normalise import AUTO
 from paretone.results.schema import (
@@ -92,7 +92,7 @@ def evaluate(
         overwrite: whether an older result in ``out`` may be replaced.
         batch_s: most seconds of audio in a batch; results do not depend on it.
         seed: of the bootstrap.
-        normaliser: "auto", "whisper-english", "digits" or "basic"; see `paretone.results.choose`.
+        normaliser: "auto", "whisper-english", "digits", "basic" or "slam"; see `paretone.results.choose`.
         revision: of ``model``, where it is a hub id.
         device: on "cpu" the arithmetic is float32, elsewhere it has the checkpoint's own type.
         allow_seen: whether recordings that a model was fine-tuned or calibrated on may be measured; the result
@@ -147,18 +147,21 @@ def _run(name: str, revision: str | None, checkpoint: Checkpoint, found: Data, *
     ready = recogniser(info.name, model, processor)
     decoded = decode(ready, found.utterances, batch_s=batch_s)
     decoding = {
-        "method": "greedy generate" if ready.is_whisper else "greedy CTC",
+        "method": _method(ready),
         "window_s": ready.window_s,
         "batch_s": batch_s,
         "device": device,
         "dtype": str(model.dtype).removeprefix("torch."),
         "macs_of": reference_input(model)[0],
     }
+    if ready.is_slam:
+        decoding["guards"] = decoded.guards
     costs = {
         "model": info,
         "decoding": decoding,
         "parameters": count_parameters(model),
-        "size_bytes": sum(path.stat().st_size for path in checkpoint.weight_files),
+        "parts": ready.model.part_sizes() if ready.is_slam else {},
+        "size_bytes": sum(path.stat().st_size for path in weight_files(checkpoint)),
         "macs": count_macs(model),
         "rtfx": found.audio_s / decoded.seconds,
         "audio_s": found.audio_s,
@@ -166,6 +169,13 @@ def _run(name: str, revision: str | None, checkpoint: Checkpoint, found: Data, *
         "peak_rss_bytes": peak_rss_bytes(),
     }
     return Run(decoded.texts, costs, found.digest, (batch_s, device))
+
+
+def _method(ready: Recogniser) -> str:
+    if ready.is_slam:
+        beams = ready.model.generation_config.num_beams
+        return "greedy generate" if beams == 1 else f"generate, {beams} beams"
+    return "greedy generate" if ready.is_whisper else "greedy CTC"
 
 
 def _model_info(name: str, revision: str | None, checkpoint: Checkpoint, found: Data) -> ModelInfo:

@@ -2,11 +2,13 @@
 
 import os
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from paretone.data import RATE_HZ
@@ -25,9 +27,14 @@ def reference_input(model: Any) -> tuple[str, dict[str, torch.Tensor]]:
     """What `count_macs` runs, in words and as tensors without content.
 
     CTC: 10 s of audio. Whisper: one window, and a decoder pass over 50 tokens (fewer where the decoder has fewer
-    positions).
+    positions). A speech LLM: what its encoder would get, and 50 tokens.
     """
     config = model.config
+    if config.model_type == "slam_asr":
+        said, inputs = reference_input(_Tower(config.audio_config, model.audio_tower.dtype))
+        inputs.pop("decoder_input_ids", None)
+        labels = torch.zeros(1, WHISPER_TOKENS, device="meta", dtype=torch.long)
+        return f"{said.partition(' and ')[0]} and {WHISPER_TOKENS} tokens", {**inputs, "labels": labels}
     if config.model_type != "whisper":
         samples = torch.empty(1, CTC_SECONDS * RATE_HZ, device="meta", dtype=model.dtype)
         return f"{CTC_SECONDS} s of audio", {"input_values": samples}
@@ -39,19 +46,28 @@ def reference_input(model: Any) -> tuple[str, dict[str, torch.Tensor]]:
     }
 
 
+@dataclass(frozen=True)
+class _Tower:
+    """An encoder as `reference_input` looks at it."""
+
+    config: Any
+    dtype: torch.dtype
+
+
 def count_macs(model: Any) -> int:
     """Multiply-accumulates of convolutions and matrix products for the reference input.
 
     The real forward pass runs on tensors without content, so neither time nor memory is spent. There attention is
     always two batched products, which the counter knows; the fused kernel for CPUs it does not.
     """
-    weights = {
-        name: torch.empty_like(tensor, device="meta")
-        for name, tensor in (*model.named_parameters(), *model.named_buffers())
-    }
-    _, inputs = reference_input(model)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        torch.func.functional_call(model, weights, (), inputs)
+    with FakeTensorMode(allow_non_fake_inputs=True):  # tells masks that their values can't be looked at
+        weights = {
+            name: torch.empty_like(tensor, device="meta")
+            for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        }
+        _, inputs = reference_input(model)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            torch.func.functional_call(model, weights, (), inputs)
     return int(counter.get_total_flops()) // 2
 
 

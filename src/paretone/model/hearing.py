@@ -6,6 +6,7 @@ from typing import Any
 
 from paretone.data import RATE_HZ
 from paretone.errors import UserError
+from paretone.model.loading import SLAM
 
 CTC_WINDOW_S = 30.0
 
@@ -21,8 +22,13 @@ class Recogniser:
 
     @property
     def is_whisper(self) -> bool:
-        """Whether it generates text; otherwise it is CTC."""
+        """Whether it is an encoder and decoder that hear one window."""
         return bool(self.model.config.model_type == "whisper")
+
+    @property
+    def is_slam(self) -> bool:
+        """Whether it is a language model that reads audio; what is neither this nor Whisper is CTC."""
+        return bool(self.model.config.model_type == SLAM)
 
     @property
     def is_multilingual(self) -> bool:
@@ -65,8 +71,8 @@ def recogniser(name: str, model: Any, processor: Any) -> Recogniser:
     Raises:
         UserError: if it has no recognition head or no tokenizer.
     """
-    whisper = model.config.model_type == "whisper"
-    if not (hasattr(model, "proj_out") if whisper else hasattr(model, "lm_head")):
+    whisper, slam = model.config.model_type == "whisper", model.config.model_type == SLAM
+    if not slam and not (hasattr(model, "proj_out") if whisper else hasattr(model, "lm_head")):
         needed = "WhisperForConditionalGeneration" if whisper else "a …ForCTC class"
         raise UserError(f"{name}: {type(model).__name__} writes no text; give {needed}")
     if getattr(processor, "tokenizer", None) is None:
@@ -74,5 +80,5 @@ def recogniser(name: str, model: Any, processor: Any) -> Recogniser:
     rate_hz = processor.feature_extractor.sampling_rate
     if rate_hz != RATE_HZ:
         raise UserError(f"{name}: hears audio at {rate_hz} Hz; only {RATE_HZ} Hz is supported")
-    window_s = float(processor.feature_extractor.chunk_length) if whisper else CTC_WINDOW_S
+    window_s = float(getattr(processor.feature_extractor, "chunk_length", CTC_WINDOW_S))
     return Recogniser(name, model.eval(), processor, window_s)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, ProcessorMixin
 
+    from paretone.checkpoint import Checkpoint
+
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flex_attention")
 DTYPES = ("float32", "float16", "bfloat16")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt")
@@ -59,6 +61,16 @@ def load(
         folder, auto_class, base_class, device=device, dtype=dtype, attn_implementation=attn_implementation
     )
     return loaded_model, load_processor(folder)
+
+
+def weight_files(checkpoint: "Checkpoint") -> list[Path]:
+    """All files that hold weights of a model, those that a speech LLM's run refers to included."""
+    files = list(checkpoint.weight_files)
+    if checkpoint.config.get("model_type") == SLAM:
+        from paretone.model.slam.assembly import referenced
+
+        files += [*(checkpoint.folder / "adapter").glob("*.safetensors"), *referenced(checkpoint.folder)]
+    return files
 
 
 def build_empty(

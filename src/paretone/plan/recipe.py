@@ -8,7 +8,6 @@ width; the step's own sparsity holds for the rest. A rule that changes nothing i
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from paretone.errors import UserError, did_you_mean
@@ -21,6 +20,7 @@ from paretone.methods import (
     works_on_layers,
 )
 from paretone.plan.presets import DEFAULT_PRESET, PRESETS
+from paretone.plan.reading import explain, read_yaml
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Target = Annotated[float, Field(gt=0, le=1)]
@@ -126,13 +126,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         UserError: naming the file, the key and what is allowed there.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"recipe {path} can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
-    return checked_recipe(content, f"recipe {path}")
+    return checked_recipe(read_yaml(path, "recipe"), f"recipe {path}")
 
 
 def checked_recipe(content: Any, where: str) -> Recipe:
@@ -140,7 +134,7 @@ def checked_recipe(content: Any, where: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{where}: {_explain(error)}") from error
+        raise UserError(f"{where}: {explain(error, Recipe)}") from error
     steps = tuple(_checked_step(step, f"{where}, step {i + 1}") for i, step in enumerate(recipe.steps))
     return recipe.model_copy(update={"steps": steps})
 
@@ -231,36 +225,5 @@ def checked_settings(method: str, given: dict[str, Any], where: str) -> dict[str
     try:
         values: dict[str, Any] = model.model_validate(given).model_dump()
     except ValidationError as error:
-        raise UserError(f"{where}: {method}: {_explain(error)}") from error
+        raise UserError(f"{where}: {method}: {explain(error, Recipe)}") from error
     return values
-
-
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """``key=value`` words of the command line; values are read as YAML, and ``0,1,2`` as a list."""
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise UserError(f"--set {pair!r}: write key=value")
-        if key in settings:
-            raise UserError(f"--set {key} is given twice")
-        try:
-            settings[key] = yaml.safe_load(f"[{text}]" if "," in text and not text.startswith("[") else text)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {pair!r}: the value is not YAML") from error
-    return settings
-
-
-def _explain(error: ValidationError) -> str:
-    """The first complaint in one line, with the nearest allowed key for an unknown one."""
-    complaints = error.errors()
-    first = next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        key = str(first["loc"][-1])
-        places: dict[int, type[BaseModel]] = {1: Recipe, 3: Step, 5: Rule}
-        allowed = list(places[len(first["loc"])].model_fields)
-        return f"unknown key {where!r}{did_you_mean(key, allowed) or ';'} keys here: {', '.join(allowed)}"
-    message = first["msg"].removeprefix("Value error, ")
-    given = first["input"] if isinstance(first["input"], str | int | float) else type(first["input"]).__name__
-    return f"{where or 'the whole'}: {message} (given: {given!r})"

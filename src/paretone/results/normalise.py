@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -14,6 +15,7 @@ AUTO = "auto"
 WHISPER_ENGLISH = "whisper-english/1"
 DIGITS = "digits/1"
 BASIC = "basic/1"
+SLAM = "slam/1"
 
 _DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _DIGIT_FORMS = frozenset((*_DIGIT_WORDS, "oh", "o", *"0123456789"))
@@ -46,7 +48,23 @@ def _basic() -> Normaliser:
     return lambda text: normalise(text).strip()
 
 
-_MAKERS: dict[str, Callable[[], Normaliser]] = {WHISPER_ENGLISH: _whisper_english, DIGITS: _digits, BASIC: _basic}
+@cache
+def _slam() -> Normaliser:
+    outside = re.compile(r"[^\w\s']|(?<!\w)'|'(?!\w)")
+
+    def normalise(text: str) -> str:
+        joined = unicodedata.normalize("NFC", text.lower()).replace("\u2019", "'")  # ’, as typesetters write it
+        return " ".join(outside.sub(" ", joined).split())
+
+    return normalise
+
+
+_MAKERS: dict[str, Callable[[], Normaliser]] = {
+    WHISPER_ENGLISH: _whisper_english,
+    DIGITS: _digits,
+    BASIC: _basic,
+    SLAM: _slam,
+}
 NAMES = (AUTO, *(name.partition("/")[0] for name in _MAKERS))
 
 
@@ -56,7 +74,9 @@ def normaliser(name: str) -> Normaliser:
     ``whisper-english`` is OpenAI's English normaliser with its spelling map. It also writes numbers in figures and
     joins them: "three seven zero" becomes the one word "370". ``digits`` is the same, then says every figure as one
     word again: "370" and "three seven zero" become three words. ``basic`` lowers case and drops punctuation and
-    bracketed remarks; letters such as å, ø, æ, é and ë stay.
+    bracketed remarks; letters such as å, ø, æ, é and ë stay. ``slam`` is the filter of arXiv 2603.27981: lower case,
+    and everything but word characters, spaces and apostrophes inside a word becomes a space; bracketed remarks keep
+    their words.
     """
     return _MAKERS[resolve(name)]()
 

@@ -142,6 +142,7 @@ class Comparison(Scores, Verdicts):
 class Measures(Scores):
     """Scores of a model, and what it costs to run.
 
+    ``parts`` splits the parameters of a speech LLM up; its ``size_bytes`` include the frozen parts wherever they lie.
     ``macs`` is for the reference input that ``decoding`` names, ``rtfx`` seconds of audio per second of decoding,
     ``peak_rss_bytes`` the process's highest resident memory up to the end of this model's decoding.
     """
@@ -149,6 +150,7 @@ class Measures(Scores):
     model: ModelInfo
     decoding: dict[str, Any]
     parameters: int
+    parts: dict[str, int] = Field(default_factory=dict)
     size_bytes: int
     macs: int
     rtfx: float

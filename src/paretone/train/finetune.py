@@ -26,7 +26,7 @@ from paretone.model.hearing import Recogniser, recogniser
 from paretone.train.card import training_card
 from paretone.train.samples import Sample, samples_of
 from paretone.train.settings import Settings, option
-from paretone.train.task import Dev, Task
+from paretone.train.task import Dev
 from paretone.train.unfinished import unfinished
 from paretone.version import __version__
 
@@ -90,7 +90,7 @@ def finetune(
         KeyboardInterrupt: after a checkpoint was saved, when SIGINT or SIGTERM comes.
     """
     out = Path(out)
-    _check_place()
+    check_place()
     folder = locate(model, revision)
     check_apart(folder, out)
     check_new_folder(out, overwrite=overwrite, ours=(TRAINING_FILE,))
@@ -99,14 +99,15 @@ def finetune(
     device = _device()
     settings = settings.resolved(is_whisper=ready.is_whisper, has_dev=dev is not None, device=device)
     found = open_data(data, limit=limit, skip_bad=skip_bad, language=language, split="train")
-    _refuse_shared(found, dev)
+    refuse_shared(found, dev)
     samples, notices = samples_of(ready, found)
     notices += _skipped(found) + (_skipped(dev.data) if dev else [])
     facts = _facts(str(model), revision, checkpoint, found, dev, settings, device, language)
     with unfinished(out, _identity(facts), restart=restart) as run:
+        from paretone.train.finetuning import Finetuning
         from paretone.train.trainer import run_training  # needs accelerate
 
-        trained = run_training(Task(ready, checkpoint, samples, settings, run, dev, checkpoint_every_s))
+        trained = run_training(Finetuning(ready, checkpoint, samples, settings, run, dev, checkpoint_every_s))
         record = facts | {
             "samples": len(samples),
             **vars(trained),
@@ -118,7 +119,8 @@ def finetune(
     return Finetuned(out, record, tuple(notices))
 
 
-def _check_place() -> None:
+def check_place() -> None:
+    """Raises UserError where nothing can be trained."""
     try:
         version("accelerate")
     except PackageNotFoundError as error:
@@ -146,7 +148,8 @@ def _skipped(found: Data) -> list[str]:
     return [f"skipped: {each.audio}: {each.reason}" for each in found.skipped]
 
 
-def _refuse_shared(found: Data, dev: Dev | None) -> None:
+def refuse_shared(found: Data, dev: Dev | None) -> None:
+    """Raises UserError if a recording is in both sets."""
     if dev is None:
         return
     shared = set(audio_digests(found.utterances)) & set(audio_digests(dev.data.utterances))
@@ -175,8 +178,8 @@ def _facts(
             "digest": checkpoint.digest(),
             "plan_digest": checkpoint.plan_digest(),  # tells whether OUT was compressed again after this training
         },
-        "data": _data_facts(found),
-        "dev": None if dev is None else _data_facts(dev.data),
+        "data": data_facts(found),
+        "dev": None if dev is None else data_facts(dev.data),
         "settings": vars(settings) | {"language": language},
         "device": device,
         "versions": {"paretone": __version__, "python": platform.python_version()}
@@ -184,7 +187,8 @@ def _facts(
     }
 
 
-def _data_facts(found: Data) -> dict[str, Any]:
+def data_facts(found: Data) -> dict[str, Any]:
+    """What a training's record says of its data."""
     return {
         "name": found.name,
         "path": found.path,

@@ -69,6 +69,16 @@ class Settings:
             whole = "a whole number, " if kind is int else ""
             raise UserError(f"{option(name)} is {value!r}; it must be {whole}{allowed}")
 
+    @property
+    def scheduler(self) -> tuple[str, dict[str, float]]:
+        """How the learning rate falls, in transformers' words."""
+        return "linear", {}
+
+    @property
+    def report_to(self) -> tuple[str, ...]:
+        """Nothing is sent anywhere."""
+        return ()
+
     def resolved(self, *, is_whisper: bool, has_dev: bool, device: str) -> "Settings":
         """The same with nothing left open.
 
@@ -80,7 +90,7 @@ class Settings:
         return dataclasses.replace(
             self,
             freeze_front_end=not is_whisper if self.freeze_front_end is None else self.freeze_front_end,
-            precision=_precision(self.precision, device),
+            precision=precision_on(self.precision, device),
             patience=(self.patience or DEFAULT_PATIENCE) if has_dev else None,
         )
 
@@ -90,7 +100,12 @@ def option(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-def _precision(asked: str, device: str) -> str:
+def precision_on(asked: str, device: str) -> str:
+    """ "bf16" or "fp32": what was asked for, or what suits the device.
+
+    Raises:
+        UserError: if the device has no bf16 and it was asked for.
+    """
     import torch
 
     if device == "cuda":

@@ -1,16 +1,15 @@
 """What one training has to do with."""
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from paretone.checkpoint import Checkpoint
+from torch import Tensor
+
 from paretone.data import Data
-from paretone.model.hearing import Recogniser
-from paretone.train.batches import BatchOrder
-from paretone.train.samples import Sample
-from paretone.train.settings import Settings
 from paretone.train.unfinished import Unfinished
 
 
@@ -22,23 +21,26 @@ class Dev:
     word_error_rate: Callable[[Any, Any], float]  # of a model and its processor
 
 
-@dataclass(frozen=True)
-class Task:
-    """A model, what it learns from, how, and where it lives meanwhile; ``settings`` are resolved."""
+class Task(ABC):
+    """A model, what it learns from and how; what `run_training` needs to know, whatever kind of model it is.
 
-    ready: Recogniser
-    checkpoint: Checkpoint
-    samples: Sequence[Sample]
-    settings: Settings
+    Attributes:
+        settings: resolved; with ``epochs``, ``accumulate``, ``learning_rate``, ``weight_decay``, ``warm_up``, ``seed``,
+            ``precision``, ``gradient_checkpointing``, ``patience``, ``report_to`` and ``scheduler``, a name and
+            arguments of transformers.
+        samples: what `collate` makes batches of.
+        order: batches of indices of ``samples``, as many in every epoch; has an ``epoch``.
+        run: where it lives meanwhile.
+    """
+
+    model: Any
+    processor: Any
+    settings: Any
+    samples: Sequence[Any]
+    order: Any
     run: Unfinished
     dev: Dev | None
     checkpoint_every_s: float
-
-    @cached_property
-    def order(self) -> BatchOrder:
-        """By seconds; Whisper hears every recording as one window, so all are alike."""
-        lengths = [0.0 if self.ready.is_whisper else sample.utterance.duration_s for sample in self.samples]
-        return BatchOrder(lengths, self.settings.batch, self.settings.seed)
 
     @property
     def updates_per_epoch(self) -> int:
@@ -48,4 +50,32 @@ class Task:
     @property
     def updates(self) -> int:
         """Of all epochs."""
-        return self.updates_per_epoch * self.settings.epochs
+        return int(self.updates_per_epoch * self.settings.epochs)
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Freezes what is not trained."""
+
+    @abstractmethod
+    def collate(self, samples: Sequence[Any]) -> dict[str, Tensor]:
+        """A batch; ``labels`` hold -100 where there is none."""
+
+    @abstractmethod
+    def loss(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
+        """The summed loss of a batch's labels."""
+
+    @abstractmethod
+    def state(self) -> Mapping[str, Tensor]:
+        """Every tensor that training changes."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Puts them back."""
+
+    @abstractmethod
+    def keep(self, folder: Path) -> None:
+        """Writes the weights as they will be delivered into an empty folder."""
+
+    @abstractmethod
+    def as_delivered(self) -> AbstractContextManager[None]:
+        """Rounds the weights, for as long as the context lasts, to what `keep` keeps of them."""

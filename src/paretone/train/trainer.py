@@ -16,10 +16,8 @@ from transformers import PrinterCallback, Trainer, TrainerState, TrainingArgumen
 from paretone.errors import UserError
 from paretone.folders import DISK_ERRORS
 from paretone.progress import bar
-from paretone.train.batches import Collator, loss_of
 from paretone.train.task import Task
 from paretone.train.watch import Watch, is_over, stop_on_signals
-from paretone.train.weights import write_weights
 
 WEIGHTS_FILE = "weights.pt"
 STATE_FILE = "trainer_state.json"
@@ -54,7 +52,7 @@ def run_training(task: Task) -> Trained:
     """
     started, last = time.monotonic(), task.run.last_checkpoint()
     before = task.run.seconds_before(last)
-    _freeze(task)
+    task.prepare()
     state = TrainerState.load_from_json(str(last / STATE_FILE)) if last else TrainerState()
 
     def clock() -> float:
@@ -62,7 +60,7 @@ def run_training(task: Task) -> Trained:
 
     with _disk_errors(task.run.folder):
         if last is not None and is_over(task, state):  # only writing OUT was left
-            load_weights(task.ready.model, last)
+            load_weights(task, last)
         else:
             with stop_on_signals() as stop, bar("training", task.updates, state.global_step) as shown:
                 trainer = _Trainer(task, Watch(task, shown, stop, clock))
@@ -70,23 +68,8 @@ def run_training(task: Task) -> Trained:
                 state = trainer.state
         if task.dev is None:
             with task.run.new_best() as folder:
-                write_weights(task.ready.model, task.checkpoint, folder)
+                task.keep(folder)
     return _trained(state, clock())
-
-
-def _freeze(task: Task) -> None:
-    """Source: transformers' ``freeze_feature_encoder``; for Whisper its two convolutions.
-
-    Whisper's sinusoids are never trained: its class says so, but loading a checkpoint forgets it.
-    """
-    model, freezes = task.ready.model, task.settings.freeze_front_end
-    if task.ready.is_whisper:
-        encoder = model.get_encoder()
-        encoder.embed_positions.requires_grad_(False)
-        for convolution in (encoder.conv1, encoder.conv2):
-            convolution.requires_grad_(not freezes)
-    elif freezes:
-        model.freeze_feature_encoder()
 
 
 def _trained(state: TrainerState, seconds: float) -> Trained:
@@ -102,18 +85,18 @@ def _trained(state: TrainerState, seconds: float) -> Trained:
     )
 
 
-def load_weights(model: Any, checkpoint: Path) -> None:
+def load_weights(task: Task, checkpoint: Path) -> None:
     """Puts the weights of a run's checkpoint into the model."""
-    model.load_state_dict(torch.load(checkpoint / WEIGHTS_FILE, map_location="cpu", weights_only=True))
+    task.load_state(torch.load(checkpoint / WEIGHTS_FILE, map_location="cpu", weights_only=True))
 
 
 class _Trainer(Trainer):
     """The loss of an update is the mean over its labels, however many batches it is accumulated from."""
 
     def __init__(self, task: Task, watch: Watch) -> None:
-        self.task, self.collator = task, Collator(task.ready)
+        self.task = task
         super().__init__(
-            model=task.ready.model,
+            model=task.model,
             args=_arguments(task),
             train_dataset=list(task.samples),
             callbacks=[watch],
@@ -123,7 +106,7 @@ class _Trainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         loader: DataLoader = self.accelerator.prepare(
-            DataLoader(self.train_dataset, batch_sampler=self.task.order, collate_fn=self.collator)  # type: ignore[arg-type]
+            DataLoader(self.train_dataset, batch_sampler=self.task.order, collate_fn=self.task.collate)  # type: ignore[arg-type]
         )
         return loader
 
@@ -134,7 +117,7 @@ class _Trainer(Trainer):
         is_bf16 = self.task.settings.precision == "bf16"
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=is_bf16), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # WavLM's own call
-            loss = loss_of(model, inputs) / num_items_in_batch
+            loss = self.task.loss(model, inputs) / num_items_in_batch
         if not torch.isfinite(loss):
             number = self.state.global_step + 1
             raise UserError(f"the loss of update {number} is not a number; start anew with a lower --learning-rate")
@@ -144,10 +127,10 @@ class _Trainer(Trainer):
         """The state as it is: ``save_pretrained`` leaves out tied tensors and may rename others."""
         folder = Path(output_dir or self.task.run.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save(self.task.ready.model.state_dict(), folder / WEIGHTS_FILE)
+        torch.save(dict(self.task.state()), folder / WEIGHTS_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        load_weights(self.task.ready.model, Path(resume_from_checkpoint))
+        load_weights(self.task, Path(resume_from_checkpoint))
 
 
 def _arguments(task: Task) -> TrainingArguments:
@@ -160,12 +143,12 @@ def _arguments(task: Task) -> TrainingArguments:
     args = TrainingArguments(
         output_dir=str(task.run.folder),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch,
         gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         warmup_steps=math.ceil(settings.warm_up * task.updates),
-        lr_scheduler_type="linear",
+        lr_scheduler_type=settings.scheduler[0],
+        lr_scheduler_kwargs=settings.scheduler[1],
         optim="adamw_torch",
         max_grad_norm=1.0,
         seed=settings.seed,
@@ -174,7 +157,7 @@ def _arguments(task: Task) -> TrainingArguments:
         logging_nan_inf_filter=False,
         save_strategy="no",  # Watch says when
         save_total_limit=2,  # while one is being written, the one before is whole
-        report_to="none",
+        report_to=list(settings.report_to) or "none",
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=has_cuda,

@@ -15,7 +15,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from paretone.progress import Bar
 from paretone.train.task import Dev, Task
-from paretone.train.weights import as_stored, write_weights
 
 
 class StopRequest:
@@ -101,11 +100,11 @@ class Watch(TrainerCallback):
         """The dev WER of the weights as they would be stored; keeps them if it is lower than the ``lowest`` so far."""
         task = self.task
         # the decoding may draw from the generators that dropout draws from
-        with torch.random.fork_rng(), as_stored(task.ready.model, task.checkpoint):
-            rate = dev.word_error_rate(task.ready.model, task.ready.processor)
+        with torch.random.fork_rng(), task.as_delivered():
+            rate = dev.word_error_rate(task.model, task.processor)
         if rate < lowest:
             with task.run.new_best() as folder:
-                write_weights(task.ready.model, task.checkpoint, folder)
+                task.keep(folder)
         return rate
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -85,17 +85,28 @@ def load_lora(language_model: Any, folder: Path) -> None:
     Raises:
         UserError: if they were made for another model: one is missing, left over or of another shape.
     """
-    from peft import PeftConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+    from peft import PeftConfig, inject_adapter_in_model
 
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder}: the adapter's configuration is missing or damaged ({error})") from error
-    stored = read_tensors(folder / FILE)
-    stored = {name.removeprefix("base_model.model."): tensor for name, tensor in stored.items()}
     targets = tuple(config.target_modules)
     _check(language_model, Lora(config.r, config.lora_alpha, config.lora_dropout, targets))
     inject_adapter_in_model(config, language_model)
+    put_lora(language_model, folder)
+
+
+def put_lora(language_model: Any, folder: Path) -> None:
+    """Puts the tensors of saved adapters into those of a language model, which has some.
+
+    Raises:
+        UserError: if one is missing, left over or of another shape.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    stored = read_tensors(folder / FILE)
+    stored = {name.removeprefix("base_model.model."): tensor for name, tensor in stored.items()}
     needed = {name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(language_model).items()}
     given = {name: tuple(tensor.shape) for name, tensor in stored.items()}
     if needed != given:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from paretone.checkpoint import Checkpoint, Entry, TensorWriter, locate, open_checkpoint
+from paretone.checkpoint import Checkpoint, Entry, TensorWriter, locate, open_checkpoint, read_tensors
 from paretone.errors import UserError
 from paretone.model.slam.adapters import FOLDER as ADAPTER
-from paretone.model.slam.adapters import Lora, add_lora, has_lora, load_lora, merge_lora, save_lora
+from paretone.model.slam.adapters import Lora, add_lora, has_lora, load_lora, merge_lora, put_lora, save_lora
 from paretone.model.slam.configuration import PROMPT, SlamAsrConfig
 from paretone.model.slam.encoders import FAMILIES, cut_tower, layers_of
 from paretone.model.slam.modeling import SlamAsrForConditionalGeneration
@@ -69,7 +69,7 @@ def new_slam(
         UserError: if a part can't be used.
     """
     register_slam()
-    tower, extractor, audio_source = _tower(encoder, encoder_revision, layers, dtype)
+    tower, front, audio_source = _tower(encoder, encoder_revision, layers, dtype)
     lm, tokenizer, text_source = _language_model(language_model, language_model_revision, dtype)
     prompt_ids = tokenizer(prompt, add_special_tokens=False).input_ids
     if not prompt_ids:
@@ -94,7 +94,7 @@ def new_slam(
     settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, _pad_id(tokenizer)
     settings.bos_token_id = None
     settings.max_new_tokens, settings.num_beams, settings.do_sample = max_new_tokens, num_beams, False
-    return model.eval(), SlamAsrProcessor(_extractor(extractor, pad_to_window), tokenizer)
+    return model.eval(), SlamAsrProcessor(audio_extractor(front, pad_to_window), tokenizer)
 
 
 def _built(config: SlamAsrConfig, tower: Any, language_model: Any) -> Any:
@@ -108,10 +108,7 @@ def _built(config: SlamAsrConfig, tower: Any, language_model: Any) -> Any:
 def _tower(name: str, revision: str | None, layers: Sequence[int] | None, dtype: str | None) -> tuple[Any, Any, dict]:
     from paretone.model.loading import load
 
-    checkpoint = open_checkpoint(locate(name, revision))
-    if checkpoint.config.get("model_type") not in FAMILIES:
-        kind = checkpoint.config.get("model_type")
-        raise UserError(f"encoder {name}: model_type {kind!r} is no speech encoder; give one of {', '.join(FAMILIES)}")
+    checkpoint = _speech_config(name, revision)
     whole, processor = load(checkpoint.folder, dtype=dtype)
     base: Any = whole.base_model
     there = len(layers_of(base.encoder if base.config.model_type == "whisper" else base))
@@ -121,7 +118,30 @@ def _tower(name: str, revision: str | None, layers: Sequence[int] | None, dtype:
             f"encoder {name}: keep 1 to {there} different layers of 0 to {there - 1}, in order; given {kept}"
         )
     source = _source(name, revision, checkpoint) | {"layers": kept, "of": there}
-    return cut_tower(base, kept), getattr(processor, "feature_extractor", processor), source
+    return cut_tower(base, kept), processor, source
+
+
+def stored_depth(name: str, revision: str | None) -> int:
+    """How many layers an encoder has.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    config = _speech_config(name, revision).config
+    return int(config["encoder_layers" if config["model_type"] == "whisper" else "num_hidden_layers"])
+
+
+def source_of(name: str, revision: str | None) -> dict[str, Any]:
+    """Where an encoder lies, with its digest."""
+    return _source(name, revision, _speech_config(name, revision))
+
+
+def _speech_config(name: str, revision: str | None) -> Checkpoint:
+    checkpoint = open_checkpoint(locate(name, revision))
+    kind = checkpoint.config.get("model_type")
+    if kind not in FAMILIES:
+        raise UserError(f"encoder {name}: model_type {kind!r} is no speech encoder; give one of {', '.join(FAMILIES)}")
+    return checkpoint
 
 
 def _source(name: str, revision: str | None, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -153,7 +173,9 @@ def _pad_id(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
 
-def _extractor(extractor: Any, pad_to_window: bool) -> Any:
+def audio_extractor(processor: Any, pad_to_window: bool) -> Any:
+    """The feature extractor of an encoder's processor; Whisper's as `SlamAsrFeatureExtractor`."""
+    extractor = getattr(processor, "feature_extractor", processor)
     if not hasattr(extractor, "n_samples"):
         return extractor
     settings = {k: v for k, v in extractor.to_dict().items() if k not in ("feature_extractor_type", "processor_class")}
@@ -191,6 +213,22 @@ def save_weights(model: Any, folder: Path) -> None:
             writer.write(name, tensor.detach().cpu())
     if has_lora(model.language_model):
         save_lora(model.language_model, folder / ADAPTER)
+
+
+def put_weights(model: Any, folder: Path) -> None:
+    """Puts the tensors and the adapter that `save_weights` wrote back into the model that they are of."""
+    model.load_state_dict(read_tensors(folder / "model.safetensors"), strict=False)
+    if has_lora(model.language_model):
+        put_lora(model.language_model, folder / ADAPTER)
+
+
+def start_projector(model: Any, run: str) -> None:
+    """Puts the projector of an earlier run into a model, as a warm start.
+
+    Raises:
+        UserError: if it has another shape.
+    """
+    _put(model.projector, open_checkpoint(locate(run)))
 
 
 def load_slam(

@@ -88,21 +88,25 @@ class SlamAsrProcessor(ProcessorMixin):
             made["labels"] = padded([self.answer(each) for each in text])
         return made
 
-    def inputs(self, waves: Sequence[np.ndarray], sampling_rate: int | None) -> BatchFeature:
-        """Features or normalised waveforms, each computed alone, and their mask."""
-        extractor: Any = self.feature_extractor
-        if isinstance(extractor, SlamAsrFeatureExtractor):
-            return extractor(waves, sampling_rate=sampling_rate)
-        rate = sampling_rate or extractor.sampling_rate
-        rows = [torch.as_tensor(extractor(wave, sampling_rate=rate).input_values[0]) for wave in waves]
-        lengths = torch.tensor([[len(row)] for row in rows])
-        values = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        return BatchFeature({"input_values": values, "attention_mask": torch.arange(values.shape[1]) < lengths})
+    def inputs(self, waves: Sequence[np.ndarray], sampling_rate: int | None = None) -> BatchFeature:
+        """See `audio_inputs`."""
+        return audio_inputs(self.feature_extractor, waves, sampling_rate)
 
     def answer(self, text: str) -> list[int]:
         """Tokens of a text and the end token."""
         tokenizer: Any = self.tokenizer
         return [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+
+
+def audio_inputs(extractor: Any, waves: Sequence[np.ndarray], sampling_rate: int | None = None) -> BatchFeature:
+    """Features or normalised waveforms, each computed alone, and their mask."""
+    if isinstance(extractor, SlamAsrFeatureExtractor):
+        return extractor(waves, sampling_rate=sampling_rate)
+    rate = sampling_rate or extractor.sampling_rate
+    rows = [torch.as_tensor(extractor(wave, sampling_rate=rate).input_values[0]) for wave in waves]
+    lengths = torch.tensor([[len(row)] for row in rows])
+    values = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return BatchFeature({"input_values": values, "attention_mask": torch.arange(values.shape[1]) < lengths})
 
 
 def padded(rows: Sequence[Sequence[int]], value: int = -100) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""Training of speech LLMs: a recipe in, a run's folder out."""

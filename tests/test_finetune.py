@@ -675,7 +675,7 @@ def test_a_missing_accelerate_is_named(models, corpus, tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_ends_the_run_in_one_line(models, corpus, tmp_path):
-    with pytest.raises(UserError, match="is not a number; start anew with a lower --learning-rate"):
+    with pytest.raises(UserError, match="is not a number; start anew with a lower learning rate"):
         paretone.finetune(models["hubert"], tmp_path / "out", corpus, **QUICK | {"learning_rate": 1e30})
     assert list(tmp_path.iterdir()) == []
 

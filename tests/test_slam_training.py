@@ -238,3 +238,28 @@ def test_batches_hold_so_many_seconds_and_all_recordings_once() -> None:
     assert len(first) == len(second) == len(order)
     for each in first:
         assert len(each) == 1 or len(each) * max(-(-lengths[i] // 1) for i in each) <= 8
+
+
+def test_two_processes_train_as_one_does(place: Path, tmp_path: Path) -> None:
+    """Two batches of two at once are one update of two batches of two."""
+    how = {"projector": {"settings": {"k": 4, "hidden": 16, "dropout": 0.0}}, "data": {"dev": str(place / "dev.jsonl")}}
+    one = trained(place, tmp_path / "one", training={"batch": 2, "accumulate": 2}, **how)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe(place, training={"batch": 2}, out=str(tmp_path / "two"), **how)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", PROGRAM]
+    done = subprocess.run(
+        [*command, "slam", "train", str(path)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    two, _ = load(tmp_path / "two")
+    for name, tensor in two.state_dict().items():
+        assert torch.allclose(tensor, one[name], atol=1e-4), name
+    assert not (tmp_path / "two.unfinished").exists()
+    record = json.loads((tmp_path / "two" / "training.json").read_text())
+    assert (record["updates"], record["processes"]) == (6, 2)
+    assert record["dev_wer"] == json.loads((tmp_path / "one" / "training.json").read_text())["dev_wer"]

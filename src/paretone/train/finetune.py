@@ -119,13 +119,13 @@ def finetune(
     return Finetuned(out, record, tuple(notices))
 
 
-def check_place() -> None:
-    """Raises UserError where nothing can be trained."""
+def check_place(*, alone: bool = True) -> None:
+    """Raises UserError where nothing can be trained, or, if it must be ``alone``, among several processes."""
     try:
         version("accelerate")
     except PackageNotFoundError as error:
         raise UserError("fine-tuning needs the package accelerate; pip install 'paretone[train]'") from error
-    if os.environ.get("WORLD_SIZE", "1") != "1":
+    if alone and os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}; fine-tuning runs in one process, start it without")
 
 

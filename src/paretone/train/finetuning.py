@@ -67,6 +67,10 @@ class Finetuning(Task):
         """CTC, or the cross entropy of each next token."""
         return loss_of(model, batch)
 
+    def names(self, batch: dict[str, Tensor]) -> str:
+        """Not kept."""
+        return ""
+
     def state(self) -> Mapping[str, Tensor]:
         """The whole model."""
         state: Mapping[str, Tensor] = self.model.state_dict()

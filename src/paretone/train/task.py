@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from paretone.data import Data
+from paretone.train.together import world
 from paretone.train.unfinished import Unfinished
 
 
@@ -44,8 +45,9 @@ class Task(ABC):
 
     @property
     def updates_per_epoch(self) -> int:
-        """Steps of the optimizer."""
-        return -(-len(self.order) // self.settings.accumulate)
+        """Steps of the optimizer; each process hears batches of its own."""
+        rounds = -(-len(self.order) // world())
+        return -(-rounds // self.settings.accumulate)
 
     @property
     def updates(self) -> int:
@@ -63,6 +65,10 @@ class Task(ABC):
     @abstractmethod
     def loss(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
         """The summed loss of a batch's labels."""
+
+    @abstractmethod
+    def names(self, batch: dict[str, Tensor]) -> str:
+        """The recordings of a batch, to tell which one went wrong; empty where that is not known."""
 
     @abstractmethod
     def state(self) -> Mapping[str, Tensor]:

@@ -17,6 +17,7 @@ from paretone.errors import UserError
 from paretone.folders import DISK_ERRORS
 from paretone.progress import bar
 from paretone.train.task import Task
+from paretone.train.together import Share, is_main, wait, world
 from paretone.train.watch import Watch, is_over, stop_on_signals
 
 WEIGHTS_FILE = "weights.pt"
@@ -66,9 +67,10 @@ def run_training(task: Task) -> Trained:
                 trainer = _Trainer(task, Watch(task, shown, stop, clock))
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
                 state = trainer.state
-        if task.dev is None:
+        if task.dev is None and is_main():
             with task.run.new_best() as folder:
                 task.keep(folder)
+    wait()
     return _trained(state, clock())
 
 
@@ -105,10 +107,13 @@ class _Trainer(Trainer):
         self.model_accepts_loss_kwargs = True  # has the labels of an update counted for compute_loss
 
     def get_train_dataloader(self) -> DataLoader:
-        loader: DataLoader = self.accelerator.prepare(
-            DataLoader(self.train_dataset, batch_sampler=self.task.order, collate_fn=self.task.collate)  # type: ignore[arg-type]
+        order = self.task.order if world() == 1 else Share(self.task.order)
+        loader: DataLoader = DataLoader(
+            self.train_dataset,  # type: ignore[arg-type]
+            batch_sampler=order,
+            collate_fn=self.task.collate,
         )
-        return loader
+        return loader if world() > 1 else self.accelerator.prepare(loader)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -117,17 +122,20 @@ class _Trainer(Trainer):
         is_bf16 = self.task.settings.precision == "bf16"
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=is_bf16), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # WavLM's own call
-            loss = self.task.loss(model, inputs) / num_items_in_batch
+            # DistributedDataParallel takes the mean over processes, and the labels are those of all
+            loss = self.task.loss(model, inputs) / num_items_in_batch * world()
         if not torch.isfinite(loss):
-            number = self.state.global_step + 1
-            raise UserError(f"the loss of update {number} is not a number; start anew with a lower --learning-rate")
+            number, heard = self.state.global_step + 1, self.task.names(inputs)
+            of = f" ({heard})" if heard else ""
+            raise UserError(f"the loss of update {number} is not a number{of}; start anew with a lower learning rate")
         return loss
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """The state as it is: ``save_pretrained`` leaves out tied tensors and may rename others."""
         folder = Path(output_dir or self.task.run.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save(dict(self.task.state()), folder / WEIGHTS_FILE)
+        if is_main():
+            torch.save(dict(self.task.state()), folder / WEIGHTS_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_weights(self.task, Path(resume_from_checkpoint))

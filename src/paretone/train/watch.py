@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from paretone.progress import Bar
 from paretone.train.task import Dev, Task
+from paretone.train.together import agreed, anywhere, is_main, wait
 
 
 class StopRequest:
@@ -80,8 +81,11 @@ class Watch(TrainerCallback):
         self.shown.advance(f"training, loss {losses[-1]:.3f}" if losses else "training")
         if state.global_step % self.task.updates_per_epoch == 0:
             control.should_log = True
-        elif self.stop.is_asked or time.monotonic() - self.saved_at >= self.task.checkpoint_every_s:
-            control.should_save = True
+        else:
+            self.stop.is_asked = anywhere(self.stop.is_asked)
+            control.should_save = self.stop.is_asked or agreed(
+                time.monotonic() - self.saved_at >= self.task.checkpoint_every_s
+            )
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Decodes the dev set and asks for a checkpoint, which then knows the result."""
@@ -89,10 +93,12 @@ class Watch(TrainerCallback):
         loss = next(entry["loss"] for entry in reversed(state.log_history) if "loss" in entry)
         line = f"epoch {epoch} of {self.task.settings.epochs}: loss {loss:.3f}"
         if self.task.dev is not None:
-            rate = self._decode(self.task.dev, min(dev_rates(state.log_history), default=math.inf))
+            lowest = min(dev_rates(state.log_history), default=math.inf)
+            rate = agreed(self._decode(self.task.dev, lowest) if is_main() else None)
             state.log_history.append({"dev_wer": rate, "epoch": float(epoch), "step": state.global_step})
             line += f", dev WER {rate:.2%}"
-        self.shown.say(line)
+        if is_main():
+            self.shown.say(line)
         control.should_save = True
         control.should_training_stop = is_over(self.task, state)
 
@@ -109,8 +115,12 @@ class Watch(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """The checkpoint is whole now; whoever asked to stop can have it."""
-        self.task.run.complete(self.task.run.folder / f"checkpoint-{state.global_step}", self.clock())
+        wait()  # every process has saved its random state
+        if is_main():
+            self.task.run.complete(self.task.run.folder / f"checkpoint-{state.global_step}", self.clock())
+        wait()
         self.saved_at = time.monotonic()
+        self.stop.is_asked = anywhere(self.stop.is_asked)
         if self.stop.is_asked:
             done = f"interrupted after update {state.global_step} of {self.task.updates}"
             raise KeyboardInterrupt(f"{done}; the same command goes on from there")

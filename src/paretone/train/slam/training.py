@@ -35,7 +35,8 @@ from paretone.train.slam.layers import kept_layers
 from paretone.train.slam.recipe import SlamRecipe, Training
 from paretone.train.slam.samples import BucketOrder, SlamSample, slam_samples
 from paretone.train.task import Dev, Task
-from paretone.train.unfinished import Unfinished, unfinished
+from paretone.train.together import is_main, join, one_run, wait, world
+from paretone.train.unfinished import Unfinished
 from paretone.version import __version__
 
 DEFAULT_BATCH = 8
@@ -88,6 +89,7 @@ class SlamTask(Task):
     dev: Dev | None
     checkpoint_every_s: float
     features: Mapping[str, Tensor] | None = None
+    heard: list[str] = dataclasses.field(default_factory=list)
 
     @cached_property
     def order(self) -> BucketOrder:
@@ -106,6 +108,7 @@ class SlamTask(Task):
     def collate(self, samples: Sequence[SlamSample]) -> dict[str, Tensor]:
         """Features of the encoder or of the audio, and the answers."""
         labels = padded([sample.labels for sample in samples])
+        self.heard = [sample.utterance.name for sample in samples]
         if self.features is None:
             waves = [read_audio(sample.utterance.audio, name=sample.utterance.name) for sample in samples]
             return {**self.processor.inputs(waves, None), "labels": labels}
@@ -119,6 +122,11 @@ class SlamTask(Task):
         """Cross entropy of answers and ends."""
         loss: Tensor = model(**batch, num_items_in_batch=1).loss
         return loss
+
+    def names(self, batch: dict[str, Tensor]) -> str:
+        """Those of the last batch."""
+        more = f" and {len(self.heard) - 4} more" if len(self.heard) > 4 else ""
+        return ", ".join(self.heard[:4]) + more
 
     def state(self) -> Mapping[str, Tensor]:
         """Projector and adapters."""
@@ -176,7 +184,8 @@ def train_slam(
     from transformers import set_seed
 
     out = Path(out)
-    check_place()
+    check_place(alone=False)
+    join()
     check_new_folder(out, overwrite=overwrite, ours=(TRAINING_FILE,))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = resolved(recipe.training, device)
@@ -189,13 +198,15 @@ def train_slam(
     window_s = float(getattr(processor.feature_extractor, "chunk_length", CTC_WINDOW_S))
     samples, notices = slam_samples(found, processor, text=data.text, window_s=window_s, longest=LONGEST_ANSWER)
     facts = _facts(recipe, model, found, held_out, settings, device)
-    with unfinished(out, _identity(facts), restart=restart) as run:
+    with one_run(out, _identity(facts), restart=restart) as run:
         from paretone.train.trainer import run_training  # needs accelerate
 
         features = None if recipe.features is None else _cached(recipe, model, processor, samples)
         task = SlamTask(model, processor, samples, settings, run, held_out, checkpoint_every_s, features)
         trained = run_training(task)
         record = facts | {"samples": len(samples), **vars(trained), "notices": notices, "command": command}
+        if not is_main():
+            return Trained(out, record, tuple(notices))
         with new_folder(out, overwrite=overwrite, ours=(TRAINING_FILE,)) as partial:
             _put_best(model, run.best)
             save_slam(model, processor, partial)
@@ -236,7 +247,9 @@ def _depth(recipe: SlamRecipe) -> int:
 def _cached(recipe: SlamRecipe, model: Any, processor: Any, samples: Sequence[SlamSample]) -> dict[str, Tensor]:
     """The encoder's features of all samples, from the cache, into which what is missing is put first."""
     cache = caches_of(recipe, processor, [len(model.config.audio_source["layers"])])[0]
-    fill([cache], model.audio_tower, processor, [s.utterance for s in samples], gb=recipe.features.gb)  # type: ignore[union-attr]
+    if is_main():
+        fill([cache], model.audio_tower, processor, [s.utterance for s in samples], gb=recipe.features.gb)  # type: ignore[union-attr]
+    wait()
     return cache.read([key_of(sample.utterance) for sample in samples])
 
 
@@ -301,6 +314,7 @@ def _facts(
         "dev": None if dev is None else data_facts(dev.data),
         "settings": dataclasses.asdict(settings),
         "device": device,
+        "processes": world(),
         "versions": {"paretone": __version__, "python": platform.python_version()}
         | {name: version(name) for name in packages},
     }
@@ -317,5 +331,6 @@ def _identity(facts: Mapping[str, Any]) -> dict[str, Any]:
         **recipe,
         **{f"training.{name}": value for name, value in facts["settings"].items()},
         "device": facts["device"],
+        "processes": facts["processes"],
         **{f"version of {name}": number for name, number in facts["versions"].items()},
     }

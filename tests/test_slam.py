@@ -11,10 +11,12 @@ import tiny
 import torch
 import transformers
 
+import paretone
 from paretone.errors import UserError
 from paretone.evaluation import evaluate
 from paretone.evaluation.guards import without_loop
 from paretone.model import load
+from paretone.model.slam import encoders
 from paretone.model.slam.adapters import Lora
 from paretone.model.slam.assembly import merge_slam, new_slam, save_slam
 from paretone.model.slam.encoders import cut_tower, encode
@@ -281,3 +283,25 @@ def test_it_is_evaluated_as_every_model(parts: dict[str, Path], tmp_path: Path) 
 )
 def test_loops_are_cut(tokens: list[int], left: list[int]) -> None:
     assert without_loop(tokens) == left
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_compressed_encoders_are_encoders(parts: dict[str, Path], tmp_path: Path, family: str) -> None:
+    paretone.compress(str(parts[family]), tmp_path / "small", sparsity=0.5, preset="best")
+    own = dict(parts) | {family: tmp_path / "small"}
+    whole, _ = load(tmp_path / "small")
+    model, processor = made(own, family, layers=[0, 2])
+    tower = whole.base_model.encoder if family == "whisper" else whole.base_model
+    for new, old in ((0, 0), (1, 2)):
+        kept, stored = encoders.layers_of(model.audio_tower)[new], encoders.layers_of(tower)[old]
+        assert [p.shape for p in kept.parameters()] == [p.shape for p in stored.parameters()]
+    (tmp_path / "run").mkdir()
+    save_slam(model, processor, tmp_path / "run")
+    (tmp_path / "merged").mkdir()
+    merge_slam(tmp_path / "run", tmp_path / "merged")
+    item = processor([waves()[1]], ["et svar"], sampling_rate=16_000)
+    with torch.no_grad():
+        expected = model(**item).logits
+        for folder in ("run", "merged"):
+            again, _ = load(tmp_path / folder)
+            assert torch.allclose(again(**item).logits, expected, atol=1e-4), folder

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from paretone.api import compress, finetune, make_plan, waterfall
     from paretone.data import prepare
     from paretone.evaluation import evaluate, transcribe
-    from paretone.model import load
+    from paretone.model import load, register
     from paretone.report import write_report
     from paretone.results import score
 
@@ -32,8 +32,11 @@ __all__ = [
     "finetune",
     "load",
     "make_plan",
+    "merge_slam",
     "prepare",
+    "register",
     "score",
+    "train_slam",
     "transcribe",
     "waterfall",
     "write_report",
@@ -43,10 +46,13 @@ _HOMES = {
     "compress": "paretone.api",
     "finetune": "paretone.api",
     "make_plan": "paretone.api",
+    "merge_slam": "paretone.api",
+    "train_slam": "paretone.api",
     "waterfall": "paretone.api",
     "evaluate": "paretone.evaluation",
     "transcribe": "paretone.evaluation",
     "load": "paretone.model",
+    "register": "paretone.model",
     "prepare": "paretone.data",
     "score": "paretone.results",
     "write_report": "paretone.report",

@@ -119,6 +119,34 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
     return found
 
 
+class LazyTensors(Mapping[str, "Tensor"]):
+    """Tensors of several files, each read when it is asked for; the files are mapped as long as this lives."""
+
+    def __init__(self, where: Mapping[str, Path]) -> None:
+        """``where`` tells the file of each tensor."""
+        self._where = dict(where)
+        self._files: dict[Path, Any] = {}
+
+    def __getitem__(self, name: str) -> "Tensor":
+        """Raises UserError if its file is damaged."""
+        path = self._where[name]
+        if path not in self._files:
+            from safetensors import safe_open
+
+            with _opened(path):
+                self._files[path] = safe_open(path, framework="pt")
+        tensor: Tensor = self._files[path].get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        """Names."""
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._where)
+
+
 def _read_json(path: Path, missing: str) -> dict[str, Any]:
     if not path.exists():
         raise UserError(missing)

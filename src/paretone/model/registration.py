@@ -30,13 +30,14 @@ def auto_map_for(model_type: str) -> dict[str, str]:
 
 
 def register() -> None:
-    """Registers the mixed classes with the auto classes; imports torch and transformers."""
+    """Registers mixed classes and speech LLMs with the auto classes; imports torch and transformers."""
     modeling = importlib.import_module("paretone.model.modeling_paretone")
     auto = importlib.import_module(AUTO_CLASSES)
     for model_type, (config_name, stock) in STOCK.items():
         config_class = getattr(importlib.import_module(_configuration(model_type)), config_name)
         for auto_class, name in stock.items():
             _register(auto, auto_class, config_class, getattr(modeling, f"Mixed{name}"))
+    importlib.import_module("paretone.model.slam.assembly").register_slam()
 
 
 def register_when_transformers_is_imported() -> None:

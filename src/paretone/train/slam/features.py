@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paretone.checkpoint import read_tensors, write_tensors
+from paretone.checkpoint import LazyTensors, write_tensors
 from paretone.data import RATE_HZ, Utterance, read_audio
 from paretone.data.records import digest_of_audio
 from paretone.errors import UserError
@@ -56,8 +56,8 @@ class FeatureCache:
             found |= dict.fromkeys(known["recordings"], path)
         return found
 
-    def read(self, wanted: Sequence[str]) -> dict[str, Tensor]:
-        """All features, by recording.
+    def read(self, wanted: Sequence[str]) -> Mapping[str, Tensor]:
+        """Features by recording, read when they are asked for.
 
         Raises:
             UserError: if one is not there.
@@ -66,11 +66,7 @@ class FeatureCache:
         missing = [key for key in wanted if key not in where]
         if missing:
             raise UserError(f"{self.shards} lacks {len(missing)} recordings; fill it with paretone slam features")
-        needed = set(wanted)
-        found: dict[str, Tensor] = {}
-        for path in sorted({where[key] for key in wanted}):
-            found |= {key: tensor for key, tensor in read_tensors(path).items() if key in needed}
-        return found
+        return LazyTensors({key: where[key] for key in wanted})
 
     def write(self, features: Mapping[str, Tensor]) -> None:
         """One more shard."""

@@ -244,7 +244,7 @@ def _depth(recipe: SlamRecipe) -> int:
     return stored_depth(recipe.encoder.model, recipe.encoder.revision)
 
 
-def _cached(recipe: SlamRecipe, model: Any, processor: Any, samples: Sequence[SlamSample]) -> dict[str, Tensor]:
+def _cached(recipe: SlamRecipe, model: Any, processor: Any, samples: Sequence[SlamSample]) -> Mapping[str, Tensor]:
     """The encoder's features of all samples, from the cache, into which what is missing is put first."""
     cache = caches_of(recipe, processor, [len(model.config.audio_source["layers"])])[0]
     if is_main():

@@ -1,11 +1,11 @@
-"""The ceiling of allocation: sensitivities measured in words, module by module, on the very data that is then judged.
+"""Allocation by measured errors: sensitivities module by module, on the very data that is then judged.
 
     python benchmarks/oracle.py RESULTS --model digits-whisper --data digits [--sparsities 0.6 0.7 0.8]
 
 Each module alone is compressed to each of PROBES by the closed form and the whole model measured; the character errors
 that this adds (finer than words) stand in for the modelled error in the same allocation. No user can do this, since it
-needs transcribed data and looks at the test; it tells how much a better error model could still gain. Results lie where
-benchmarks/ablation.py puts them, as the way "oracle".
+needs transcribed data and looks at the test. It was meant as a ceiling; see docs/log.md for why it is none. Results lie
+where benchmarks/ablation.py puts them, as the way "oracle".
 """
 
 import argparse

@@ -305,3 +305,16 @@ def test_compressed_encoders_are_encoders(parts: dict[str, Path], tmp_path: Path
         for folder in ("run", "merged"):
             again, _ = load(tmp_path / folder)
             assert torch.allclose(again(**item).logits, expected, atol=1e-4), folder
+
+
+def test_other_commands_say_what_to_do(parts: dict[str, Path], tmp_path: Path) -> None:
+    model, processor = made(parts)
+    (tmp_path / "run").mkdir()
+    save_slam(model, processor, tmp_path / "run")
+    soundfile.write(tmp_path / "a.wav", waves()[1], 16_000)
+    (tmp_path / "data.jsonl").write_text(json.dumps({"audio": "a.wav", "text": "to"}))
+    with pytest.raises(UserError, match="compress its encoder"):
+        paretone.compress(str(tmp_path / "run"), tmp_path / "small", sparsity=0.5)
+    with pytest.raises(UserError, match="paretone slam train trains those"):
+        paretone.finetune(str(tmp_path / "run"), tmp_path / "tuned", tmp_path / "data.jsonl")
+    assert paretone.transcribe(tmp_path / "run", [tmp_path / "a.wav"])[0].duration_s == pytest.approx(1.7)

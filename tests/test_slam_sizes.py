@@ -42,7 +42,7 @@ def test_two_layers_are_the_papers_share_of_each_sum(
     [("whisper-small", 768, 12), ("whisper-medium", 1024, 24), ("whisper-large-v2", 1280, 32)],
 )
 def test_encoders_are_counted_as_by_hand(found: dict[str, Any], name: str, size: int, layers: int) -> None:
-    """Attention without a key bias, an FFN four times as wide and two norms a layer; two convolutions, 1500 positions."""
+    """No key bias, an FFN four times as wide, two norms a layer; two convolutions, 1500 positions, one norm more."""
     layer = 4 * size**2 + 3 * size + 8 * size**2 + 5 * size + 4 * size
     front = 3 * 80 * size + size + 3 * size**2 + size + 1500 * size
     system = found["systems"][name]

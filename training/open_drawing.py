@@ -34,6 +34,7 @@ class Example:
 
     wave: np.ndarray
     parts: tuple[Timed, ...]
+    language: str | None = None  # where a model is told
 
     @property
     def text(self) -> str:

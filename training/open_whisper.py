@@ -25,12 +25,12 @@ NEAR_EXACT_S, NEAR_S = 0.25, 0.7  # how far from the expected position the guide
 
 
 class WithSpelling(torch.nn.Module):
-    """A Whisper and the throw-away head that spells from its encoder: a blank, the word gap and CHARACTERS."""
+    """A Whisper and the throw-away head that spells from its encoder: a blank, the word gap and ``characters``."""
 
-    def __init__(self, whisper: torch.nn.Module) -> None:
+    def __init__(self, whisper: torch.nn.Module, characters: str = CHARACTERS) -> None:
         super().__init__()
-        self.whisper = whisper
-        self.spelling = torch.nn.Linear(whisper.config.d_model, 2 + len(CHARACTERS))
+        self.whisper, self.characters = whisper, characters
+        self.spelling = torch.nn.Linear(whisper.config.d_model, 2 + len(characters))
 
 
 class _Spelling:
@@ -41,8 +41,11 @@ class _Spelling:
         def input_ids(self) -> list[int]:
             return list(self)
 
+    def __init__(self, characters: str) -> None:
+        self.characters = characters
+
     def __call__(self, text: str) -> "_Spelling._Ids":
-        return self._Ids(1 if c == " " else 2 + CHARACTERS.index(c) for c in text)
+        return self._Ids(1 if c == " " else 2 + self.characters.index(c) for c in text)
 
 
 def make(folder: Path, texts: list[str]) -> tuple[torch.nn.Module, object]:
@@ -84,12 +87,13 @@ def loss(model: WithSpelling, processor, examples: list[Example], step: int) -> 
     whisper = model.whisper
     hidden = whisper.model.encoder(whisper.model._mask_input_features(features)).last_hidden_state
     ctc_weight = max(LEAST_CTC, 1 - step / CTC_DECAY_STEPS)
-    total = ctc_weight * _spelling_loss(model.spelling(hidden), examples, step)
+    total = ctc_weight * _spelling_loss(model.spelling(hidden), examples, step, model.characters)
     if step < CTC_ALONE_STEPS:
         return total
     ids, timed = _targets(processor.tokenizer, examples)
     labels = ids[:, 1:].clone()
-    labels[:, 0] = -100  # the prompt is given, not learned
+    given = len(prompt_of(examples[0]))
+    labels[:, : given - 1] = -100  # the prompt is given, not learned
     decoder_input_ids = ids[:, :-1].masked_fill(ids[:, :-1] == -100, processor.tokenizer.pad_token_id)
     guide_weight = max(0.0, 1 - step / GUIDE_STEPS)
     whisper.model.decoder.set_attn_implementation("eager" if guide_weight else "sdpa")
@@ -97,11 +101,16 @@ def loss(model: WithSpelling, processor, examples: list[Example], step: int) -> 
     total = total + torch.nn.functional.cross_entropy(
         output.logits.transpose(1, 2), labels, label_smoothing=0.05 if model.training else 0.0
     )
-    return total + guide_weight * _guide(output.cross_attentions, timed) if guide_weight else total
+    return total + guide_weight * _guide(output.cross_attentions, timed, given) if guide_weight else total
 
 
-def _spelling_loss(logits: torch.Tensor, examples: list[Example], step: int) -> torch.Tensor:
-    spell = _Spelling()
+def prompt_of(example: Example) -> tuple[str, ...]:
+    """What the decoder is given before the answer."""
+    return PROMPT if example.language is None else (PROMPT[0], f"<|{example.language}|>", "<|transcribe|>", PROMPT[1])
+
+
+def _spelling_loss(logits: torch.Tensor, examples: list[Example], step: int, characters: str) -> torch.Tensor:
+    spell = _Spelling(characters)
     lines = [spell(e.text) for e in examples]
     frames = torch.tensor([min(logits.shape[1], len(e.wave) // FRAME + 1) for e in examples])
     ctc = torch.nn.functional.ctc_loss(
@@ -117,9 +126,9 @@ def _spelling_loss(logits: torch.Tensor, examples: list[Example], step: int) -> 
 
 def _targets(tokenizer, examples: list[Example]) -> tuple[torch.Tensor, list[list[tuple[float, float]]]]:
     """Prompt, answer and end (batch, tokens), and for each token of each answer (where it is said, how near) in s."""
-    prompt = [tokenizer.convert_tokens_to_ids(t) for t in PROMPT]
     lines, timed = [], []
     for example in examples:
+        prompt = [tokenizer.convert_tokens_to_ids(t) for t in prompt_of(example)]
         line, times = [], []
         for part in example.parts:
             pieces = tokenizer(" " + part.text, add_special_tokens=False).input_ids
@@ -137,7 +146,7 @@ def _times(tokenizer, pieces: list[int], part: Timed) -> list[tuple[float, float
     return [(s / RATE_HZ, near) for s in np.interp(middles, part.characters, part.samples)]
 
 
-def _guide(cross_attentions, timed: list[list[tuple[float, float]]]) -> torch.Tensor:
+def _guide(cross_attentions, timed: list[list[tuple[float, float]]], given: int) -> torch.Tensor:
     """Minus the log of what half of the heads give to the surroundings of the next token.
 
     Source: the guided attention of arXiv 1710.08969, with word times in place of a diagonal where they are known.
@@ -147,12 +156,13 @@ def _guide(cross_attentions, timed: list[list[tuple[float, float]]]) -> torch.Te
     centre = torch.zeros(len(timed), attention.shape[3])
     near = torch.zeros_like(centre)
     for item, times in enumerate(timed):
-        place = slice(1, 1 + len(times))  # token 1 is <|notimestamps|>, from which the first piece is predicted
+        # the prompt's last token is <|notimestamps|>, from which the first piece is predicted
+        place = slice(given - 1, given - 1 + len(times))
         centre[item, place], near[item, place] = torch.tensor(times, dtype=torch.float32).T
     inside = (frames - centre[..., None]).abs() <= near[..., None]
-    given = (attention * inside[None, :, None]).sum(-1).clamp(1e-6, 1)
-    known = (near > 0)[None, :, None].expand_as(given)
-    return -given[known].log().mean()
+    inward = (attention * inside[None, :, None]).sum(-1).clamp(1e-6, 1)
+    known = (near > 0)[None, :, None].expand_as(inward)
+    return -inward[known].log().mean()
 
 
 @torch.no_grad()

@@ -39,8 +39,8 @@ def ctc_processor(folder: Path, characters: str) -> Any:
     return Wav2Vec2Processor(extractor, Wav2Vec2CTCTokenizer(str(folder / "vocab.json")))
 
 
-def whisper_tokenizer(texts: Iterable[str], pieces: int) -> Any:
-    """A byte-level BPE of ``pieces`` over ``texts`` and the special tokens of English-only Whisper."""
+def whisper_tokenizer(texts: Iterable[str], pieces: int, languages: Sequence[str] = ("en",)) -> Any:
+    """A byte-level BPE of ``pieces`` over ``texts`` and the special tokens of Whisper."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import WhisperTokenizer
 
@@ -51,14 +51,18 @@ def whisper_tokenizer(texts: Iterable[str], pieces: int) -> Any:
     tokenizer = WhisperTokenizer(
         vocab=learned["vocab"], merges=[tuple(m) for m in learned["merges"]], pad_token="<|endoftext|>"
     )
-    specials = ["<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>", "<|startofprev|>"]
+    spoken = [f"<|{language}|>" for language in languages]
+    specials = ["<|startoftranscript|>", *spoken, "<|translate|>", "<|transcribe|>", "<|startofprev|>"]
     tokenizer.add_special_tokens({"additional_special_tokens": [*specials, "<|nocaptions|>", "<|notimestamps|>"]})
     tokenizer.set_prefix_tokens(predict_timestamps=False)
     return tokenizer
 
 
-def make_whisper(tokenizer: Any, *, longest: int, **sizes: Any) -> torch.nn.Module:
-    """A ``WhisperForConditionalGeneration`` with random weights that answers in at most ``longest`` tokens."""
+def make_whisper(tokenizer: Any, *, longest: int, languages: Sequence[str] = (), **sizes: Any) -> torch.nn.Module:
+    """A ``WhisperForConditionalGeneration`` with random weights that answers in at most ``longest`` tokens.
+
+    With ``languages`` it is told which one is spoken, and that it is to transcribe.
+    """
     from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
     token = tokenizer.convert_tokens_to_ids
@@ -76,10 +80,15 @@ def make_whisper(tokenizer: Any, *, longest: int, **sizes: Any) -> torch.nn.Modu
         **ids,
     )
     model = WhisperForConditionalGeneration(config)
+    told = {}
+    if languages:
+        told = {"lang_to_id": {f"<|{each}|>": token(f"<|{each}|>") for each in languages}}
+        told["task_to_id"] = {each: token(f"<|{each}|>") for each in ("transcribe", "translate")}
     model.generation_config = GenerationConfig(
         **ids,
+        **told,
         max_length=longest,
-        is_multilingual=False,
+        is_multilingual=bool(languages),
         no_timestamps_token_id=token(PROMPT[1]),
         return_timestamps=False,
     )

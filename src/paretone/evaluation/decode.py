@@ -15,7 +15,7 @@ import torch
 
 from paretone.data import RATE_HZ, Utterance, read_audio, segment
 from paretone.errors import UserError
-from paretone.evaluation.guards import is_silent, without_loop
+from paretone.evaluation.guards import GUARDS, is_silent, without_loop
 from paretone.model.hearing import Recogniser
 from paretone.progress import track
 
@@ -47,7 +47,7 @@ def decode(recogniser: Recogniser, utterances: Sequence[Utterance], *, batch_s: 
         raise UserError(f"batch_s is {batch_s}; it must be more than 0 seconds")
     texts = [""] * len(utterances)
     seconds = 0.0
-    guards: Counter[str] = Counter()
+    guards = Counter(dict.fromkeys(GUARDS, 0)) if recogniser.is_slam else Counter[str]()
     _warm_up(recogniser, utterances, batch_s)
     batches = _batches(recogniser, utterances, batch_s)
     for batch in track(batches, f"decoding with {recogniser.name}", total=len(batches)):

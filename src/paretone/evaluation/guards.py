@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+GUARDS = ("silence", "loops", "unfinished")
 SILENCE_RMS = 1e-3  # -60 dB of full scale: quieter than the noise of a quiet room at any usual gain
 LONGEST_PHRASE = 20
 REPEATS = 4

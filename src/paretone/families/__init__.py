@@ -32,8 +32,9 @@ def family_of(config: Mapping[str, Any], where: str) -> ModuleType:
     """
     model_type = str(config.get("model_type"))
     if model_type not in known_families():
+        slam = "; compress its encoder, and train a projector for that" if model_type == "slam_asr" else ""
         raise UserError(
-            f"{where}: model_type {model_type!r} is not supported; supported are {', '.join(known_families())}"
+            f"{where}: model_type {model_type!r} is not supported; supported are {', '.join(known_families())}{slam}"
         )
     family = importlib.import_module(f"{__name__}.{model_type}")
     architecture = architecture_of(config)

@@ -21,7 +21,7 @@ from paretone.data import (
 )
 from paretone.errors import UserError
 from paretone.folders import check_apart, check_new_folder, new_folder
-from paretone.model import load
+from paretone.model import SLAM, load
 from paretone.model.hearing import Recogniser, recogniser
 from paretone.train.card import training_card
 from paretone.train.samples import Sample, samples_of
@@ -139,6 +139,8 @@ def _loaded(name: str, checkpoint: Checkpoint, seed: int) -> Recogniser:
     """In float32, whatever is stored."""
     from transformers import set_seed
 
+    if checkpoint.config.get("model_type") == SLAM:
+        raise UserError(f"{name} is a speech LLM; paretone slam train trains those, with projector.start: {name}")
     set_seed(seed)  # a mask embedding that the checkpoint lacks starts by chance
     model, processor = load(checkpoint.folder, dtype="float32")
     return recogniser(name, model, processor)

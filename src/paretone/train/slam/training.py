@@ -332,5 +332,6 @@ def _identity(facts: Mapping[str, Any]) -> dict[str, Any]:
         **{f"training.{name}": value for name, value in facts["settings"].items()},
         "device": facts["device"],
         "processes": facts["processes"],
+        "features": facts["recipe"]["features"] is not None,
         **{f"version of {name}": number for name, number in facts["versions"].items()},
     }

@@ -65,6 +65,8 @@ def evaluate(
 
     Console(width=None if sys.stdout.isatty() else 140).print(terminal_table([result]))
     print(f"normaliser {result.normaliser}, {result.utterances} utterances, {result.words} words")
+    _show_languages(result)
+    _show_guards(result)
     _show_verdicts(result)
 
 
@@ -76,6 +78,34 @@ def _warn_of_seen(result: "Result") -> None:
                 "recordings; its errors here say little about others",
                 file=sys.stderr,
             )
+
+
+def _show_languages(result: "Result") -> None:
+    from paretone.report.words import printable
+
+    if len(result.by_language) < 2:
+        return
+    told = []
+    for name, ours in result.by_language.items():
+        theirs = result.baseline.by_language.get(name) if result.baseline else None
+        rate = "no words" if ours.wer is None else f"{ours.wer:.2%}"
+        compared = ours.wer is not None and theirs is not None and theirs.wer is not None
+        change = f" ({(ours.wer - theirs.wer) * 100:+.2f} points)" if compared else ""
+        told.append(f"{printable(name)} {rate}{change}")
+    print(f"WER by language: {', '.join(told)}")
+
+
+def _show_guards(result: "Result") -> None:
+    """How often a speech LLM, or one that it is compared with, was kept from answering at length."""
+    from paretone.report.speech_llms import held_guards
+
+    told = []
+    for whose, measures in (("", result), ("baseline ", result.baseline)):
+        held = held_guards(measures) if measures else {}
+        if held:
+            told.append(whose + ", ".join(f"{name} {times}" for name, times in held.items()))
+    if told:
+        print(f"guards: {'; '.join(told)}")
 
 
 def score(

@@ -33,7 +33,8 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
         if key in settings:
             raise UserError(f"--set {key} is given twice")
         try:
-            settings[key] = yaml.safe_load(f"[{text}]" if "," in text and not text.startswith("[") else text)
+            is_list = "," in text and not text.startswith(("[", "{"))
+            settings[key] = yaml.safe_load(f"[{text}]" if is_list else text)
         except yaml.YAMLError as error:
             raise UserError(f"--set {pair!r}: the value is not YAML") from error
     return settings

@@ -18,6 +18,7 @@ from paretone.report.colours import ERRORS, GRID, INK, MUTED, PAPER, SERIES
 from paretone.report.inline import inline_svg
 from paretone.report.load import read_results
 from paretone.report.plots import PLOTS, Look, looks, plots_of, render
+from paretone.report.speech_llms import GUARDS, systems
 from paretone.report.story import TOLERANCES, Story, joint_headline, tell
 from paretone.report.strips import profiles
 from paretone.report.study import UNIFORM, Entry, Step, Study, Width, studies
@@ -104,6 +105,7 @@ def render_page(found: Sequence[Study], look: Look, folder: str) -> str:
         headline=joint_headline(stories),
         sections=[_section(place, story, look) for place, story in enumerate(stories)],
         tolerances=TOLERANCES,
+        guards=GUARDS,
         style=Markup(files("paretone.report").joinpath(STYLE).read_text(encoding="utf-8")),
         folder=quote(folder),
         plots=list(plots_of(found)),
@@ -130,6 +132,7 @@ def _section(place: int, story: Story, look: Look) -> dict[str, Any]:
         "chains": chains(study),
         "profiles": profiles(study),
         "modules": {name: width for row in reversed(profiles(study)) for name, width in row.widths.items()},
+        "systems": systems(study),
         "speakers": _groups(study, "by_speaker"),
         "languages": _groups(study, "by_language"),
         "words": [(entry, entry.result.word_changes) for entry in study.entries if entry.result],
@@ -241,6 +244,9 @@ def _machine(run: Result) -> dict[str, str]:
 
 def _data(run: Result) -> dict[str, Any]:
     data = run.data
+    decoding = {
+        key: value for key, value in run.decoding.items() if key != "guards"
+    }  # what came out, not what was asked
     return {
         "data": data.name,
         "from": data.path,
@@ -250,7 +256,7 @@ def _data(run: Result) -> dict[str, Any]:
         f"{words.duration(data.audio_s)} of audio",
         "left out": "; ".join(f"{skipped.audio} ({skipped.reason})" for skipped in data.skipped) or "nothing",
         "normaliser": run.normaliser,
-        "decoding": f"{run.model.family}: " + ", ".join(f"{key} {words.plain(v)}" for key, v in run.decoding.items()),
+        "decoding": f"{run.model.family}: " + ", ".join(f"{key} {words.plain(v)}" for key, v in decoding.items()),
         "seed": str(run.seed),
     }
 

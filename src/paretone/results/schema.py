@@ -72,7 +72,7 @@ class DataInfo(Record):
 
 
 class GroupScores(Record):
-    """The errors of one speaker or language; ``wer`` is null where no reference word was spoken."""
+    """The errors of one speaker, language or length; ``wer`` is null where no reference word was spoken."""
 
     wer: float | None
     substitutions: int
@@ -97,7 +97,11 @@ class WordChange(Record):
 
 
 class Scores(Record):
-    """Everything that follows from transcripts alone; rates are fractions of the reference words or characters."""
+    """Everything that follows from transcripts alone; rates are fractions of the reference words or characters.
+
+    ``by_length`` goes by seconds of audio, shortest first, see `results.scoring.LENGTHS`. Utterances whose speaker,
+    language or length is not known are in no group; files of an older version have no lengths.
+    """
 
     normaliser: str
     wer: float
@@ -112,6 +116,7 @@ class Scores(Record):
     wer_ci95: Interval
     by_speaker: dict[str, GroupScores] = Field(default_factory=dict)
     by_language: dict[str, GroupScores] = Field(default_factory=dict)
+    by_length: dict[str, GroupScores] = Field(default_factory=dict)
 
 
 class Verdicts(Record):

@@ -1,5 +1,6 @@
 """Scores of transcripts, with or without a baseline's; no model and no audio is needed."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from paretone.results.schema import Comparison, GroupScores, Scores
 from paretone.results.significance import detectable_delta, paired_bootstrap, wer_interval
 from paretone.results.transcripts import Transcript, read_transcripts
 from paretone.results.words import changed_words
+
+LENGTHS = ("0-2 s", "2-5 s", "5-10 s", "10-20 s", "20 s-")
+_BOUNDS_S = (2.0, 5.0, 10.0, 20.0)  # a length that is just a bound belongs to the longer ones
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ def _scores(marked: _Marked, seed: int) -> dict[str, Any]:
         "wer_ci95": wer_interval(marked.errors, seed=seed),
         "by_speaker": _by(marked, lambda t: t.speaker),
         "by_language": _by(marked, lambda t: t.language),
+        "by_length": _by(marked, _length, order=LENGTHS.index),
     }
 
 
@@ -138,13 +143,20 @@ def _verdicts(ours: _Marked, theirs: _Marked, seed: int) -> dict[str, Any]:
     }
 
 
-def _by(marked: _Marked, key: Callable[[Transcript], str | None]) -> dict[str, GroupScores]:
+def _length(transcript: Transcript) -> str | None:
+    return None if transcript.duration_s is None else LENGTHS[bisect_right(_BOUNDS_S, transcript.duration_s)]
+
+
+def _by(
+    marked: _Marked, key: Callable[[Transcript], str | None], *, order: Callable[[str], int] | None = None
+) -> dict[str, GroupScores]:
+    """Scores of each group that ``key`` makes, by name or in ``order``; None belongs to no group."""
     groups: dict[str, list[Errors]] = {}
     for transcript, errors in zip(marked.transcripts, marked.errors, strict=True):
         name = key(transcript)
         if name is not None:
             groups.setdefault(name, []).append(errors)
-    return {name: _group(groups[name]) for name in sorted(groups)}
+    return {name: _group(groups[name]) for name in sorted(groups, key=order)}
 
 
 def _group(errors: list[Errors]) -> GroupScores:

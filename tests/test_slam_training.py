@@ -19,6 +19,7 @@ from paretone import api
 from paretone.errors import UserError
 from paretone.evaluation import evaluate
 from paretone.model import load
+from paretone.plan import parse_settings
 from paretone.train.slam.recipe import checked_slam_recipe, read_slam_recipe
 from paretone.train.slam.samples import BucketOrder
 
@@ -222,6 +223,9 @@ def test_presets_are_the_papers(tmp_path: Path) -> None:
     assert (read.training.batch, read.training.epochs, read.training.seed) == (4, 8, 7)
     assert read.lora is not None
     assert (read.lora.r, read.lora.alpha, read.lora.dropout) == (8, 16, 0.1)
+    changed = read_slam_recipe(path, parse_settings(["lora={r: 4, alpha: 5}", "lora.targets=a,b", "encoder.keep=3"]))
+    assert changed.lora is not None
+    assert (changed.lora.r, changed.lora.targets, changed.encoder.keep) == (4, ("a", "b"), 3)
     path.write_text(yaml.safe_dump({**base, "preset": "harmonised-en"}))
     read = read_slam_recipe(path)
     assert (read.training.batch, read.training.epochs, read.lora, read.decoding.beams) == (8, 2, None, 2)
@@ -263,3 +267,26 @@ def test_two_processes_train_as_one_does(place: Path, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "two" / "training.json").read_text())
     assert (record["updates"], record["processes"]) == (6, 2)
     assert record["dev_wer"] == json.loads((tmp_path / "one" / "training.json").read_text())["dev_wer"]
+
+
+@pytest.mark.parametrize("family", ["whisper", "hubert"])
+def test_a_pruned_encoder_can_learn_from_the_whole_one(place: Path, tmp_path: Path, family: str) -> None:
+    if not (place / family).exists():
+        tiny.save_tiny(place / family, family)
+    content = recipe(place, data={"dev": str(place / "dev.jsonl")})
+    content["encoder"] = {"model": str(place / family), "keep": 2, "distil": {"epochs": 1, "learning_rate": 1e-3}}
+    first = api.train_slam(checked_slam_recipe(content, "test"), tmp_path / "short")
+    content["encoder"]["distil"]["epochs"] = 12
+    done = api.train_slam(checked_slam_recipe(content, "test"), tmp_path / "run")
+    assert done.record["distilled_mse"] < 0.8 * first.record["distilled_mse"]
+    model, _ = load(tmp_path / "run")
+    assert model.config.audio_source is None
+    assert evaluate(tmp_path / "run", place / "dev.jsonl").wer == pytest.approx(done.record["dev_wer"])
+    api.merge_slam(tmp_path / "run", tmp_path / "merged")
+    assert same(dict(model.audio_tower.state_dict()), dict(load(tmp_path / "merged")[0].audio_tower.state_dict()))
+    assert same(dict(model.state_dict()), trained_again(content, tmp_path / "again"))
+
+
+def trained_again(content: dict[str, Any], out: Path) -> dict[str, torch.Tensor]:
+    api.train_slam(checked_slam_recipe(content, "test"), out)
+    return dict(load(out)[0].state_dict())

@@ -97,7 +97,8 @@ def unfinished(out: Path, run: Mapping[str, Any], *, restart: bool) -> Iterator[
         try:
             yield found
         except BaseException:
-            if found.last_checkpoint() is None:  # nothing to go on from
+            found.last_checkpoint()  # removes what was cut short
+            if not any(folder.rglob(COMPLETE_FILE)):  # nothing to go on from
                 shutil.rmtree(folder)
             raise
         shutil.rmtree(folder)

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from paretone.checkpoint import Checkpoint, Entry, TensorWriter, locate, open_checkpoint, read_tensors
 from paretone.errors import UserError
 from paretone.model.slam.adapters import FOLDER as ADAPTER
 from paretone.model.slam.adapters import Lora, add_lora, has_lora, load_lora, merge_lora, put_lora, save_lora
 from paretone.model.slam.configuration import PROMPT, SlamAsrConfig
-from paretone.model.slam.encoders import FAMILIES, cut_tower, layers_of
+from paretone.model.slam.encoders import FAMILIES, cut_tower, layers_of, make_tower
 from paretone.model.slam.modeling import SlamAsrForConditionalGeneration
 from paretone.model.slam.processing import SlamAsrFeatureExtractor, SlamAsrProcessor
 
@@ -131,6 +130,12 @@ def stored_depth(name: str, revision: str | None) -> int:
     return int(config["encoder_layers" if config["model_type"] == "whisper" else "num_hidden_layers"])
 
 
+def whole_tower(name: str, revision: str | None) -> Any:
+    """An encoder with all its layers, in float32."""
+    tower, _, _ = _tower(name, revision, None, "float32")
+    return tower
+
+
 def source_of(name: str, revision: str | None) -> dict[str, Any]:
     """Where an encoder lies, with its digest."""
     return _source(name, revision, _speech_config(name, revision))
@@ -228,7 +233,10 @@ def start_projector(model: Any, run: str) -> None:
     Raises:
         UserError: if it has another shape.
     """
-    _put(model.projector, open_checkpoint(locate(run)))
+    checkpoint = open_checkpoint(locate(run))
+    entries = {name: entry for name, entry in checkpoint.entries.items() if name.startswith("projector.")}
+    own = {name: tensor for name, tensor in own_tensors(model).items() if name.startswith("projector.")}
+    _put(model, Checkpoint(checkpoint.folder, checkpoint.config, entries), own)
 
 
 def load_slam(
@@ -262,35 +270,43 @@ def _assembled(checkpoint: Checkpoint, config: SlamAsrConfig, dtype: str | None)
     from transformers import GenerationConfig
 
     audio, text = config.audio_source, config.text_source
-    if audio is None or text is None:
-        raise UserError(f"{checkpoint.folder / 'config.json'}: one of the parts is referenced and one is not; merge it")
-    tower, _, found_audio = _tower(audio["model"], audio["revision"], audio["layers"], dtype)
-    lm, _, found_text = _language_model(text["model"], text["revision"], dtype)
-    for what, wanted, found in (("encoder", audio, found_audio), ("language model", text, found_text)):
-        if wanted["digest"] != found["digest"]:
-            raise UserError(
-                f"{checkpoint.folder}: the {what} {wanted['model']} is not the one it was trained with "
-                f"({found['digest'][:15]}…, trained with {wanted['digest'][:15]}…); restore it"
-            )
+    if text is None:
+        raise UserError(f"{checkpoint.folder / 'config.json'}: it refers to an encoder but to no language model")
+    if audio is None:
+        tower = make_tower(config.audio_config)  # taught by the whole one, so it is the run's own
+    else:
+        tower, _, found = _tower(audio["model"], audio["revision"], audio["layers"], dtype)
+        _check_same(checkpoint, "encoder", audio, found)
+    lm, _, found = _language_model(text["model"], text["revision"], dtype)
+    _check_same(checkpoint, "language model", text, found)
     model = _built(config, tower, lm)
-    _put(model.projector, checkpoint)
+    _put(model, checkpoint, own_tensors(model))
     if (checkpoint.folder / ADAPTER).is_dir():
         load_lora(lm, checkpoint.folder / ADAPTER)
     model.generation_config = GenerationConfig.from_pretrained(checkpoint.folder)
     return model
 
 
-def _put(projector: nn.Module, checkpoint: Checkpoint) -> None:
-    needed = {f"projector.{name}": tuple(tensor.shape) for name, tensor in projector.state_dict().items()}
+def _check_same(checkpoint: Checkpoint, what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    if wanted["digest"] != found["digest"]:
+        raise UserError(
+            f"{checkpoint.folder}: the {what} {wanted['model']} is not the one it was trained with "
+            f"({found['digest'][:15]}…, trained with {wanted['digest'][:15]}…); restore it"
+        )
+
+
+def _put(model: Any, checkpoint: Checkpoint, own: Mapping[str, torch.Tensor]) -> None:
+    """Fills the model's tensors ``own`` from a folder that must hold these and no others."""
+    needed = {name: tuple(tensor.shape) for name, tensor in own.items()}
     given = {name: entry.shape for name, entry in checkpoint.entries.items()}
     if needed != given:
         differing = sorted(name for name in needed.keys() | given.keys() if needed.get(name) != given.get(name))
         raise UserError(
-            f"{checkpoint.folder}: the tensors are not those of its projector: {len(differing)} are missing, left over "
+            f"{checkpoint.folder}: the tensors are not those of its own parts: {len(differing)} are missing, left over "
             f"or of another shape, the first {differing[0]!r}"
         )
     state = checkpoint.read(given)
-    projector.load_state_dict({name.removeprefix("projector."): tensor for name, tensor in state.items()})
+    model.load_state_dict(state, strict=False)
 
 
 def _warn_of_prompt(config: SlamAsrConfig, processor: Any, folder: Path) -> None:

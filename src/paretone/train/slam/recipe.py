@@ -28,6 +28,13 @@ class Similar(_Part):
     limit: Count = 64
 
 
+class Distil(_Part):
+    """How long the pruned encoder learns to give what the whole one gives."""
+
+    epochs: Count = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+
+
 class Encoder(_Part):
     """Which encoder, and which of its layers; at most one of ``keep``, ``drop``, ``drop_middle``, ``drop_similar``."""
 
@@ -37,12 +44,15 @@ class Encoder(_Part):
     drop: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     drop_middle: Count | None = None
     drop_similar: Similar | None = None
+    distil: Distil | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> "Encoder":
         ways = [name for name in ("keep", "drop", "drop_middle", "drop_similar") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise ValueError(f"{' and '.join(ways)} exclude each other")
+        if self.distil is not None and not ways:
+            raise ValueError("distil has no effect on a whole encoder")
         return self
 
 
@@ -168,6 +178,10 @@ def checked_slam_recipe(content: dict[str, Any], where: str) -> SlamRecipe:
         raise UserError(f"{where}: {explain(error, SlamRecipe)}") from error
     if recipe.training.patience is not None and recipe.data.dev is None:
         raise UserError(f"{where}: training.patience has no effect without data.dev")
+    if recipe.features is not None and recipe.encoder.distil is not None:
+        raise UserError(
+            f"{where}: features belong to an encoder as it is stored; encoder.distil changes it"
+        )
     return recipe
 
 

@@ -26,10 +26,12 @@ from paretone.model.slam.assembly import (
     source_of,
     start_projector,
     stored_depth,
+    whole_tower,
 )
 from paretone.model.slam.processing import padded
 from paretone.train.finetune import CHECKPOINT_EVERY_S, check_place, data_facts, refuse_shared
 from paretone.train.settings import precision_on
+from paretone.train.slam.distil import Distilling, distil
 from paretone.train.slam.features import FeatureCache, cache_of, fill, key_of
 from paretone.train.slam.layers import kept_layers
 from paretone.train.slam.recipe import SlamRecipe, Training
@@ -201,10 +203,14 @@ def train_slam(
     with one_run(out, _identity(facts), restart=restart) as run:
         from paretone.train.trainer import run_training  # needs accelerate
 
+        distilled = None
+        if recipe.encoder.distil is not None:
+            distilled = _distilled(recipe, model, processor, samples, settings, run, checkpoint_every_s)
         features = None if recipe.features is None else _cached(recipe, model, processor, samples)
         task = SlamTask(model, processor, samples, settings, run, held_out, checkpoint_every_s, features)
         trained = run_training(task)
         record = facts | {"samples": len(samples), **vars(trained), "notices": notices, "command": command}
+        record["distilled_mse"] = distilled
         if not is_main():
             return Trained(out, record, tuple(notices))
         with new_folder(out, overwrite=overwrite, ours=(TRAINING_FILE,)) as partial:
@@ -239,6 +245,26 @@ def _assembled(recipe: SlamRecipe, device: str) -> tuple[Any, Any]:
     return model, processor
 
 
+def _distilled(
+    recipe: SlamRecipe,
+    model: Any,
+    processor: Any,
+    samples: Sequence[SlamSample],
+    settings: SlamSettings,
+    run: Unfinished,
+    checkpoint_every_s: float,
+) -> float:
+    """Teaches the model's encoder, which the run then holds itself."""
+    how = recipe.encoder.distil
+    assert how is not None
+    teacher = whole_tower(recipe.encoder.model, recipe.encoder.revision)
+    mine = dataclasses.replace(settings, epochs=how.epochs, learning_rate=how.learning_rate, patience=None)
+    inner = Unfinished(run.folder / "distilling")
+    loss = distil(Distilling(model.audio_tower, teacher, processor, samples, mine, inner, checkpoint_every_s))
+    model.config.audio_source = None
+    return loss
+
+
 def _depth(recipe: SlamRecipe) -> int:
     """Layers of the encoder as it is stored."""
     return stored_depth(recipe.encoder.model, recipe.encoder.revision)
@@ -247,6 +273,8 @@ def _depth(recipe: SlamRecipe) -> int:
 def _cached(recipe: SlamRecipe, model: Any, processor: Any, samples: Sequence[SlamSample]) -> Mapping[str, Tensor]:
     """The encoder's features of all samples, from the cache, into which what is missing is put first."""
     cache = caches_of(recipe, processor, [len(model.config.audio_source["layers"])])[0]
+    if torch.cuda.is_available():
+        model.audio_tower.cuda()
     if is_main():
         fill([cache], model.audio_tower, processor, [s.utterance for s in samples], gb=recipe.features.gb)  # type: ignore[union-attr]
     wait()

@@ -192,6 +192,8 @@ def test_only_what_is_to_be_trained_gets_gradients(parts: dict[str, Path]) -> No
     model.train()
     model(**processor(waves(), TEXTS, sampling_rate=16_000)).loss.backward()
     moving = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert model.projector.training
+    assert not any(module.training for module in model.audio_tower.modules())
     assert moving == {n for n, _ in model.named_parameters() if n.startswith("projector.") or "lora_" in n}
 
 
@@ -318,3 +320,20 @@ def test_other_commands_say_what_to_do(parts: dict[str, Path], tmp_path: Path) -
     with pytest.raises(UserError, match="paretone slam train trains those"):
         paretone.finetune(str(tmp_path / "run"), tmp_path / "tuned", tmp_path / "data.jsonl")
     assert paretone.transcribe(tmp_path / "run", [tmp_path / "a.wav"])[0].duration_s == pytest.approx(1.7)
+
+
+@pytest.mark.parametrize("family", ["whisper", "hubert"])
+def test_eager_and_sdpa_agree(parts: dict[str, Path], tmp_path: Path, family: str) -> None:
+    model, processor = made(parts, family, lora=Lora(2, 4))
+    (tmp_path / "run").mkdir()
+    save_slam(model, processor, tmp_path / "run")
+    batch = processor(waves(), TEXTS, sampling_rate=16_000)
+    found = []
+    for attention in ("eager", "sdpa"):
+        again, _ = load(tmp_path / "run", attn_implementation=attention)
+        assert again.language_model.config._attn_implementation == attention
+        assert again.audio_tower.config._attn_implementation == attention
+        with torch.no_grad():
+            found.append(again(**batch).logits)
+    told = batch["labels"] != -100
+    assert torch.allclose(found[0][told], found[1][told], atol=1e-4)

@@ -99,6 +99,14 @@ def test_equal_recipes_give_equal_weights_and_other_seeds_others(place: Path, tm
     assert not same(first, trained(place, tmp_path / "c", training={"seed": 4}))
 
 
+def test_gradient_checkpointing_changes_nothing_but_memory(place: Path, tmp_path: Path) -> None:
+    how = {"lora": {"r": 2, "alpha": 4}}
+    plain = trained(place, tmp_path / "a", training={"epochs": 1}, **how)
+    lean = trained(place, tmp_path / "b", training={"epochs": 1, "gradient_checkpointing": True}, **how)
+    for name, tensor in plain.items():
+        assert torch.allclose(tensor, lean[name], atol=1e-5), name
+
+
 def test_accumulation_changes_nothing_but_rounding(place: Path, tmp_path: Path) -> None:
     """Four batches of one and one batch of four have the same mean over tokens; without dropout the same update."""
     how = {"projector": {"settings": {"k": 4, "hidden": 16, "dropout": 0.0}}}

@@ -97,7 +97,9 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
             encoder_hidden_states: what `encode` gave before (batch, positions, encoder size), in place of ``inputs``.
         """
         if encoder_hidden_states is None:
-            depths, mask = encode(self.audio_tower, inputs.to(self._tower_dtype()), mask)  # type: ignore[union-attr]
+            learns = torch.is_grad_enabled() and not self._has_frozen_tower()
+            with torch.set_grad_enabled(learns):
+                depths, mask = encode(self.audio_tower, inputs.to(self._tower_dtype()), mask)  # type: ignore[union-attr]
             encoder_hidden_states = next(iter(depths.values()))
         weight = next(self.projector.parameters())
         embeddings, tokens = self.projector(encoder_hidden_states.to(weight.dtype), mask)
@@ -186,6 +188,16 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return self.language_model.generate(
             inputs_embeds=prefix, attention_mask=mask.long(), generation_config=how, **others
         )
+
+    def train(self, mode: bool = True) -> "SlamAsrForConditionalGeneration":
+        """A frozen encoder stays as it is in use: no dropout, no masked spans."""
+        super().train(mode)
+        if self._has_frozen_tower():
+            self.audio_tower.eval()
+        return self
+
+    def _has_frozen_tower(self) -> bool:
+        return not any(parameter.requires_grad for parameter in self.audio_tower.parameters())
 
     def _tower_dtype(self) -> torch.dtype:
         dtype: torch.dtype = next(self.audio_tower.parameters()).dtype

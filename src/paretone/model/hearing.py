@@ -80,5 +80,9 @@ def recogniser(name: str, model: Any, processor: Any) -> Recogniser:
     rate_hz = processor.feature_extractor.sampling_rate
     if rate_hz != RATE_HZ:
         raise UserError(f"{name}: hears audio at {rate_hz} Hz; only {RATE_HZ} Hz is supported")
-    window_s = float(getattr(processor.feature_extractor, "chunk_length", CTC_WINDOW_S))
-    return Recogniser(name, model.eval(), processor, window_s)
+    return Recogniser(name, model.eval(), processor, window_of(processor.feature_extractor))
+
+
+def window_of(extractor: Any) -> float:
+    """The longest audio, in seconds, that a model behind this feature extractor hears in one piece."""
+    return float(getattr(extractor, "chunk_length", CTC_WINDOW_S))

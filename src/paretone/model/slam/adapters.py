@@ -1,6 +1,5 @@
 """LoRA on the language model: put in, saved, read back strictly, merged."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,8 +133,3 @@ def merge_lora(language_model: Any) -> None:
 def has_lora(language_model: Any) -> bool:
     """Whether there are adapters in it."""
     return hasattr(language_model, "peft_config")
-
-
-def targets_of(names: Sequence[str] | None) -> tuple[str, ...]:
-    """Those given, or the paper's."""
-    return tuple(names) if names else Lora().targets

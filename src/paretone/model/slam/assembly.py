@@ -222,7 +222,7 @@ def save_weights(model: Any, folder: Path) -> None:
 
 def put_weights(model: Any, folder: Path) -> None:
     """Puts the tensors and the adapter that `save_weights` wrote back into the model that they are of."""
-    model.load_state_dict(read_tensors(folder / "model.safetensors"), strict=False)
+    _fill(model, read_tensors(folder / "model.safetensors"))
     if has_lora(model.language_model):
         put_lora(model.language_model, folder / ADAPTER)
 
@@ -305,8 +305,15 @@ def _put(model: Any, checkpoint: Checkpoint, own: Mapping[str, torch.Tensor]) ->
             f"{checkpoint.folder}: the tensors are not those of its own parts: {len(differing)} are missing, left over "
             f"or of another shape, the first {differing[0]!r}"
         )
-    state = checkpoint.read(given)
-    model.load_state_dict(state, strict=False)
+    _fill(model, checkpoint.read(given))
+
+
+def _fill(model: Any, state: Mapping[str, torch.Tensor]) -> None:
+    """Puts some of a model's tensors into it; every one of them must be its own."""
+    own = model.state_dict()
+    with torch.no_grad():
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
 
 
 def _warn_of_prompt(config: SlamAsrConfig, processor: Any, folder: Path) -> None:

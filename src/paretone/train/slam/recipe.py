@@ -179,9 +179,7 @@ def checked_slam_recipe(content: dict[str, Any], where: str) -> SlamRecipe:
     if recipe.training.patience is not None and recipe.data.dev is None:
         raise UserError(f"{where}: training.patience has no effect without data.dev")
     if recipe.features is not None and recipe.encoder.distil is not None:
-        raise UserError(
-            f"{where}: features belong to an encoder as it is stored; encoder.distil changes it"
-        )
+        raise UserError(f"{where}: features belong to an encoder as it is stored; encoder.distil changes it")
     return recipe
 
 

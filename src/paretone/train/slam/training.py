@@ -17,6 +17,7 @@ from paretone.data import TRAINING_FILE, Data, audio_digests, open_data, write_m
 from paretone.data.audio import read_audio
 from paretone.errors import UserError
 from paretone.folders import check_new_folder, new_folder
+from paretone.model.hearing import window_of
 from paretone.model.slam.adapters import Lora, has_lora
 from paretone.model.slam.assembly import (
     new_slam,
@@ -43,7 +44,6 @@ from paretone.version import __version__
 
 DEFAULT_BATCH = 8
 LONGEST_ANSWER = 256
-CTC_WINDOW_S = 30.0
 DevMaker = Callable[[str], Dev]
 
 
@@ -191,14 +191,12 @@ def train_slam(
     check_new_folder(out, overwrite=overwrite, ours=(TRAINING_FILE,))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = resolved(recipe.training, device)
-    data, how = recipe.data, {"skip_bad": recipe.data.skip_bad, "language": recipe.data.language}
-    found = open_data(data.train, limit=data.limit, split="train", **how)  # type: ignore[arg-type]
-    held_out = dev(data.dev) if data.dev is not None else None
+    found = _training_data(recipe)
+    held_out = dev(recipe.data.dev) if recipe.data.dev is not None else None
     refuse_shared(found, held_out)
     set_seed(settings.seed)
     model, processor = _assembled(recipe, device)
-    window_s = float(getattr(processor.feature_extractor, "chunk_length", CTC_WINDOW_S))
-    samples, notices = slam_samples(found, processor, text=data.text, window_s=window_s, longest=LONGEST_ANSWER)
+    samples, notices = _samples(recipe, found, processor)
     facts = _facts(recipe, model, found, held_out, settings, device)
     with one_run(out, _identity(facts), restart=restart) as run:
         from paretone.train.trainer import run_training  # needs accelerate
@@ -214,10 +212,20 @@ def train_slam(
         if not is_main():
             return Trained(out, record, tuple(notices))
         with new_folder(out, overwrite=overwrite, ours=(TRAINING_FILE,)) as partial:
-            _put_best(model, run.best)
+            put_weights(model, run.best)
             save_slam(model, processor, partial)
             write_making(partial / TRAINING_FILE, record, audio_digests([s.utterance for s in samples]))
     return Trained(out, record, tuple(notices))
+
+
+def _training_data(recipe: SlamRecipe) -> Data:
+    data = recipe.data
+    return open_data(data.train, limit=data.limit, split="train", skip_bad=data.skip_bad, language=data.language)
+
+
+def _samples(recipe: SlamRecipe, found: Data, processor: Any) -> tuple[list[SlamSample], list[str]]:
+    window_s = window_of(processor.feature_extractor)
+    return slam_samples(found, processor, text=recipe.data.text, window_s=window_s, longest=LONGEST_ANSWER)
 
 
 def _assembled(recipe: SlamRecipe, device: str) -> tuple[Any, Any]:
@@ -305,10 +313,7 @@ def fill_features(recipe: SlamRecipe, depths: Sequence[int] | None = None) -> di
     whole = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"keep": wanted[-1]}), "lora": None})
     model, processor = _assembled(whole, "cpu")
     caches = caches_of(recipe, processor, wanted)
-    data = recipe.data
-    found = open_data(data.train, limit=data.limit, split="train", skip_bad=data.skip_bad, language=data.language)
-    window_s = float(getattr(processor.feature_extractor, "chunk_length", CTC_WINDOW_S))
-    samples, _ = slam_samples(found, processor, text=data.text, window_s=window_s, longest=LONGEST_ANSWER)
+    samples, _ = _samples(recipe, _training_data(recipe), processor)
     gb = recipe.features.gb  # type: ignore[union-attr]
     heard = fill(caches, model.audio_tower, processor, [sample.utterance for sample in samples], gb=gb)
     size = sum(path.stat().st_size for cache in caches for path in cache.shards.glob("*.safetensors"))
@@ -319,11 +324,6 @@ def fill_features(recipe: SlamRecipe, depths: Sequence[int] | None = None) -> di
         "heard": heard,
         "bytes": size,
     }
-
-
-def _put_best(model: Any, best: Path) -> None:
-    """The weights to keep, which are on disk, back into the model."""
-    put_weights(model, best)
 
 
 def _facts(

@@ -89,8 +89,9 @@ def _show_languages(result: "Result") -> None:
     for name, ours in result.by_language.items():
         theirs = result.baseline.by_language.get(name) if result.baseline else None
         rate = "no words" if ours.wer is None else f"{ours.wer:.2%}"
-        compared = ours.wer is not None and theirs is not None and theirs.wer is not None
-        change = f" ({(ours.wer - theirs.wer) * 100:+.2f} points)" if compared else ""
+        change = ""
+        if ours.wer is not None and theirs is not None and theirs.wer is not None:
+            change = f" ({(ours.wer - theirs.wer) * 100:+.2f} points)"
         told.append(f"{printable(name)} {rate}{change}")
     print(f"WER by language: {', '.join(told)}")
 

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import paretone.evaluation
+from paretone.cli import measuring
 from paretone.errors import UserError
 from paretone.report import read_results, terminal_table, write_report
 from paretone.report.story import tell
 from paretone.report.strips import profiles
 from paretone.report.study import studies
 from paretone.report.waterfall import chains
-from paretone.results.schema import Result, write_result
+from paretone.results.schema import GroupScores, Measures, Result, write_result
 
 SPEAKERS = ("george", "jackson", "lucas", "theo")
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -315,8 +317,11 @@ def test_what_cannot_be_seen_is_told_once_where_all_comparisons_agree() -> None:
 def test_results_of_older_versions_are_read_and_drawn(tmp_path: Path) -> None:
     new = result("digits-hubert", wer=0.1, base=0.05, share=0.6, plan=plan_of("digits-hubert", "cluster", 0.5))
     later = {"p_mapsswe", "mapsswe_z", "mapsswe_segments", "detectable_delta_wer"}
-    (tmp_path / "result.json").write_text(new.model_dump_json(exclude=later))
+    fields = dict.fromkeys(later, True) | {"by_length": True, "baseline": {"by_length"}}
+    (tmp_path / "result.json").write_text(new.model_dump_json(exclude=fields))
+    assert "by_length" not in (tmp_path / "result.json").read_text()
     (old,) = read_results([tmp_path])
+    assert old.by_length == {}
     assert (old.p_value, old.p_mapsswe, old.detectable_delta_wer) == (new.p_value, None, None)
     write_report([tmp_path], tmp_path / "report.html")
     assert "can be seen reliably" not in (tmp_path / "report.html").read_text()
@@ -483,6 +488,133 @@ def test_the_terminal_table_fits_eighty_columns_and_shows_names_as_they_are() ->
     assert "…" not in text
     assert "[red]tiny[/red]" in text
     assert re.search(r"magnitude 50%\s+1\.33M\s+69%\s+45\.1 \(", text)
+
+
+def in_languages(found: Any, errors: dict[str, tuple[int, int, int, int]]) -> Any:
+    """Measures with these substitutions, deletions, insertions and words of each language."""
+    groups = {}
+    for name, (s, d, i, words) in errors.items():
+        wer = (s + d + i) / words if words else None
+        kinds = {"substitutions": s, "deletions": d, "insertions": i}
+        groups[name] = GroupScores(wer=wer, words=words, utterances=102, **kinds)
+    return found.model_copy(update={"by_language": groups})
+
+
+def speech_llm(guards: dict[str, int] | None = None, *, base: float | None = 0.2) -> Result:
+    """A speech LLM in two languages, as `evaluate` records it, beside a model that is none."""
+    found = result("digits-whisper", wer=0.1, base=base)
+    info = found.model.model_copy(update={"name": "slam/merged", "path": "slam/merged", "digest": "sha256:s1a"})
+    decoding = {"method": "generate, 4 beams"} | ({} if guards is None else {"guards": guards})
+    parts = {"encoder": 88_154_112, "projector": 12_345_678, "language_model": 1_235_814_400}
+    sizes = {"parameters": sum(parts.values()), "parts": parts, "size_bytes": 5_345_256_760}
+    found = found.model_copy(update={"model": info, "decoding": decoding, **sizes})
+    if found.baseline:
+        before = in_languages(found.baseline, {"da": (60, 10, 10, 400), "nl": (50, 40, 12, 512)})
+        found = found.model_copy(update={"baseline": before})
+    return in_languages(found, {"da": (11, 22, 7, 400), "nl": (20, 17, 14, 512)})
+
+
+def cells(markup: str, heading: str) -> list[list[str]]:
+    """The rows of the table under a heading, as text."""
+    table = markup.partition(f"{heading}</h3>")[2].partition("</table>")[0]
+    rows = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+    return [[re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
+
+
+def drawn(tmp_path: Path, *runs: Result) -> str:
+    """The markup of a page about results."""
+    for place, run in enumerate(runs):
+        write_result(run, tmp_path / str(place) / "result.json")
+    write_report([tmp_path], tmp_path / "report.html")
+    return (tmp_path / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_a_speech_llm_shows_its_parts_and_guards(tmp_path: Path) -> None:
+    page = drawn(tmp_path, speech_llm({"silence": 3, "unfinished": 2}), result("digits-hubert", wer=0.1, base=0.05))
+    assert page.count("parts and guards</h3>") == 1  # the other model is none
+    assert cells(page, "parts and guards")[1:] == [
+        ["encoder", "encoder + projector", "whole system", "silence", "loops", "unfinished"],
+        ["slam/merged", "88,154,112", "100,499,790", "1,336,314,190", "3", "0", "2"],
+    ]
+    assert "generate, 4 beams" in page
+    assert "{&#39;silence" not in page  # under Data stands what was asked for
+
+
+def test_a_speech_llm_shows_kinds_of_errors_by_language_beside_the_baseline(tmp_path: Path) -> None:
+    found = cells(drawn(tmp_path, speech_llm()), "kinds of errors by language")
+    assert found[2:5] == [
+        ["slam/merged"],
+        ["da", "400", "11", "22", "7", "10.0 %", "60", "10", "10", "20.0 %", "−10.0"],
+        ["nl", "512", "20", "17", "14", "10.0 %", "50", "40", "12", "19.9 %", "−10.0"],
+    ]
+    assert found[5][:2] == ["all", "912"]
+    assert found[5][-1] == "−10.0"  # 91 errors after 182, of 912 words
+
+
+def test_a_speech_llm_without_baseline_has_no_columns_for_one(tmp_path: Path) -> None:
+    page = drawn(tmp_path, speech_llm(base=None))
+    found = cells(page, "kinds of errors by language")
+    assert found[0] == ["language", "words", "S", "D", "I", "WER"]
+    assert found[2] == ["da", "400", "11", "22", "7", "10.0 %"]
+    assert cells(page, "parts and guards")[2][-3:] == ["–", "–", "–"]  # not recorded
+
+
+def test_a_speech_llm_known_as_a_baseline_only_is_shown_too(tmp_path: Path) -> None:
+    slam = speech_llm({"silence": 0, "loops": 0, "unfinished": 1}, base=None)
+    before = Measures.model_validate({name: getattr(slam, name) for name in Measures.model_fields})
+    run = result("digits-whisper", wer=0.3, base=0.1).model_copy(update={"baseline": before})
+    page = drawn(tmp_path, run)
+    assert cells(page, "parts and guards")[2][-3:] == ["0", "0", "1"]
+    assert len(cells(page, "kinds of errors by language")[0]) == 6
+
+
+def test_one_language_without_baseline_leaves_nothing_to_split(tmp_path: Path) -> None:
+    alone = in_languages(speech_llm(base=None), {"da": (30, 31, 30, 912)})
+    page = drawn(tmp_path, alone)
+    assert "parts and guards" in page
+    assert "kinds of errors by language" not in page
+
+
+def test_a_page_without_speech_llms_has_no_section_for_them(page: Path) -> None:
+    assert "Speech LLMs" not in page.read_text()
+
+
+def printed(found: Result, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What ``paretone evaluate`` prints behind its table."""
+    monkeypatch.setattr(paretone.evaluation, "evaluate", lambda *_, **__: found)
+    measuring.evaluate("slam/merged", "digits")
+    lines = capsys.readouterr().out.splitlines()
+    (start,) = [place for place, line in enumerate(lines) if line.startswith("normaliser ")]
+    return lines[start + 1 :]
+
+
+def test_the_terminal_tells_languages_and_guards(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = printed(speech_llm({"silence": 3, "loops": 0, "unfinished": 2}), monkeypatch, capsys)
+    assert lines[:2] == [
+        "WER by language: da 10.00% (-10.00 points), nl 9.96% (-9.96 points)",  # 51 errors after 102, of 512 words
+        "guards: silence 3, unfinished 2",
+    ]
+    assert lines[2].startswith("against ")
+
+
+def test_the_terminal_is_silent_on_one_language_and_on_guards_that_never_held(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = in_languages(speech_llm({"silence": 0, "loops": 0, "unfinished": 0}, base=None), {"da": (30, 31, 30, 912)})
+    assert printed(alone, monkeypatch, capsys) == []
+    mute = in_languages(alone, {"da": (30, 31, 30, 912), "nl": (0, 0, 2, 0)})
+    assert printed(mute, monkeypatch, capsys) == ["WER by language: da 9.98%, nl no words"]
+
+
+def test_the_terminal_names_the_guards_of_a_baseline(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = speech_llm({"silence": 1})
+    before = found.baseline and found.baseline.model_copy(update={"decoding": {"guards": {"loops": 4}}})
+    lines = printed(found.model_copy(update={"baseline": before}), monkeypatch, capsys)
+    assert lines[1] == "guards: silence 1; baseline loops 4"
 
 
 @pytest.mark.parametrize(

@@ -299,6 +299,32 @@ def test_a_comparison_goes_by_id_not_by_order():
     assert found.detectable_delta_wer == pytest.approx(2.801585**2 / 4)  # four words are too few for any change
 
 
+def test_lengths_go_from_short_to_long_without_empty_ones():
+    lines = [
+        transcript("1", "a b", "a", duration_s=20.0),
+        transcript("2", "a b c", "a b c", duration_s=2.0),
+        transcript("3", "a", "a b", duration_s=61.5),
+        transcript("4", "a b", "a x", duration_s=1.99),
+        transcript("5", "a b", "x x", duration_s=4.999),
+        transcript("6", "a b c d", "", duration_s=None),
+        transcript("7", "", "", duration_s=10.0),
+    ]
+    found = compare(lines, lines)
+    told = [
+        (name, s.wer, s.substitutions, s.deletions, s.insertions, s.words, s.utterances)
+        for name, s in found.by_length.items()
+    ]
+    assert told == [
+        ("0-2 s", 1 / 2, 1, 0, 0, 2, 1),
+        ("2-5 s", 2 / 5, 2, 0, 0, 5, 2),
+        ("10-20 s", None, 0, 0, 0, 0, 1),
+        ("20 s-", 2 / 3, 0, 1, 1, 3, 2),
+    ]
+    assert found.baseline is not None
+    assert found.baseline.by_length == found.by_length
+    assert compare([transcript("1", "a", "a")]).by_length == {}
+
+
 @pytest.mark.parametrize(
     ("theirs", "message"),
     [

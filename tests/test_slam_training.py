@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from paretone import api
+from paretone.data import open_data, read_audio
 from paretone.errors import UserError
 from paretone.evaluation import evaluate
 from paretone.model import load
@@ -91,6 +92,19 @@ def test_a_run_learns_and_can_be_used(place: Path, tmp_path: Path) -> None:
         evaluate(tmp_path / "run", place / "train.jsonl")
     api.merge_slam(tmp_path / "run", tmp_path / "merged")
     assert evaluate(tmp_path / "merged", place / "dev.jsonl").wer == evaluate(tmp_path / "run", place / "dev.jsonl").wer
+
+
+def test_the_logged_loss_is_the_mean_over_all_labels(place: Path, tmp_path: Path) -> None:
+    """Of one update on everything at once: what the fresh model itself says of these recordings."""
+    how = {"projector": {"settings": {"k": 4, "hidden": 16, "dropout": 0.0}}}
+    content = recipe(place, training={"epochs": 1, "batch": 12, "learning_rate": 1e-9}, **how)
+    done = api.train_slam(checked_slam_recipe(content, "test"), tmp_path / "run")
+    model, processor = load(tmp_path / "run")
+    found = open_data(place / "train.jsonl")
+    waves = [read_audio(each.audio) for each in found.utterances]
+    with torch.no_grad():
+        loss = float(model(**processor(waves, [each.text for each in found.utterances])).loss)
+    assert done.record["curve"][0]["loss"] == pytest.approx(loss, abs=1e-3)
 
 
 def test_equal_recipes_give_equal_weights_and_other_seeds_others(place: Path, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
 
 Two fifths of what it learns from is text. The others are lines behind a noisy picture of themselves: embeddings of
 the line's own tokens, each held for one to four positions, blended, with noise and gaps, then the prompt of the
-speech LLMs, then the line. A large language model has learned from running text to repeat what stands before it; one of this size
-does not, and a frozen one that can't repeat can't read audio through a projector.
+speech LLMs, then the line. A large language model has learned from running text to repeat what stands before it; one
+of this size does not, and a frozen one that can't repeat can't read audio through a projector.
 """
 
 import argparse

@@ -81,19 +81,16 @@ def _warn_of_seen(result: "Result") -> None:
 
 
 def _show_languages(result: "Result") -> None:
+    from paretone.report.speech_llms import by_language
     from paretone.report.words import printable
 
-    if len(result.by_language) < 2:
-        return
     told = []
-    for name, ours in result.by_language.items():
-        theirs = result.baseline.by_language.get(name) if result.baseline else None
-        rate = "no words" if ours.wer is None else f"{ours.wer:.2%}"
-        change = ""
-        if ours.wer is not None and theirs is not None and theirs.wer is not None:
-            change = f" ({(ours.wer - theirs.wer) * 100:+.2f} points)"
-        told.append(f"{printable(name)} {rate}{change}")
-    print(f"WER by language: {', '.join(told)}")
+    for split in by_language(result, result.baseline):
+        rate = "no words" if split.ours.wer is None else f"{split.ours.wer:.2%}"
+        change = "" if split.delta_wer is None else f" ({split.delta_wer * 100:+.2f} points)"
+        told.append(f"{printable(split.name)} {rate}{change}")
+    if len(told) > 1:
+        print(f"WER by language: {', '.join(told)}")
 
 
 def _show_guards(result: "Result") -> None:

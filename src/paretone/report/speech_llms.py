@@ -45,6 +45,11 @@ class System:
         return parts["encoder"] + parts["projector"] if {"encoder", "projector"} <= parts.keys() else None
 
     @property
+    def is_compared(self) -> bool:
+        """Whether a baseline's errors stand beside its own."""
+        return any(split.theirs for split in self.splits)
+
+    @property
     def guards(self) -> list[int | None]:
         """How often each of `GUARDS` held, None where that was not recorded."""
         held = self.entry.measures.decoding.get("guards")
@@ -54,6 +59,12 @@ class System:
 def systems(study: Study) -> list[System]:
     """The speech LLMs among a study's models, in its order."""
     return [System(entry, _splits(entry)) for entry in study.entries if entry.measures.parts]
+
+
+def by_language(ours: Measures, theirs: Measures | None) -> list[Split]:
+    """The errors of a model in each language."""
+    before = theirs.by_language if theirs else {}
+    return [Split(name, scores, before.get(name)) for name, scores in ours.by_language.items()]
 
 
 def held_guards(measures: Measures) -> dict[str, int]:
@@ -66,8 +77,7 @@ def _splits(entry: Entry) -> tuple[Split, ...]:
     ours, theirs = entry.measures, entry.result.baseline if entry.result else None
     if theirs is None and len(ours.by_language) < 2:
         return ()
-    before = theirs.by_language if theirs else {}
-    found = [Split(name, scores, before.get(name)) for name, scores in ours.by_language.items()]
+    found = by_language(ours, theirs)
     if [split.ours.utterances for split in found] == [ours.utterances]:
         return tuple(found)  # one language holds everything
     return (*found, Split(ALL, ours, theirs))

@@ -105,6 +105,7 @@ class _Trainer(Trainer):
         )
         self.remove_callback(PrinterCallback)  # it writes to standard output
         self.model_accepts_loss_kwargs = True  # has the labels of an update counted for compute_loss
+        self._loss_shifts_labels = False  # ... all of them: from 5.24 on, causal models' first one is left out
 
     def get_train_dataloader(self) -> DataLoader:
         order = self.task.order if world() == 1 else Share(self.task.order)

@@ -100,8 +100,8 @@ def _shards(layout: Mapping[str, Entry], max_shard_bytes: int) -> list[list[str]
     return [sorted(shard, key=lambda name: -ITEM_BYTES[layout[name].dtype]) for shard in shards]
 
 
-def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]") -> None:
     """Writes one file that is no part of a checkpoint."""
     from safetensors.torch import save_file
 
-    save_file(dict(tensors), path, metadata={"format": "pt", **(metadata or {})})
+    save_file(dict(tensors), path, metadata={"format": "pt"})

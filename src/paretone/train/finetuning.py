@@ -1,6 +1,6 @@
 """A recogniser that is trained further, as a task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,19 +66,6 @@ class Finetuning(Task):
     def loss(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
         """CTC, or the cross entropy of each next token."""
         return loss_of(model, batch)
-
-    def names(self, batch: dict[str, Tensor]) -> str:
-        """Not kept."""
-        return ""
-
-    def state(self) -> Mapping[str, Tensor]:
-        """The whole model."""
-        state: Mapping[str, Tensor] = self.model.state_dict()
-        return state
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """The whole model."""
-        self.model.load_state_dict(state)
 
     def keep(self, folder: Path) -> None:
         """Under the names and types of the source."""

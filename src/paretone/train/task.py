@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,22 +66,23 @@ class Task(ABC):
     def loss(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
         """The summed loss of a batch's labels."""
 
-    @abstractmethod
     def names(self, batch: dict[str, Tensor]) -> str:
         """The recordings of a batch, to tell which one went wrong; empty where that is not known."""
+        return ""
 
-    @abstractmethod
     def state(self) -> Mapping[str, Tensor]:
-        """Every tensor that training changes."""
+        """Every tensor that training changes; the whole model's, if nothing less is said."""
+        state: Mapping[str, Tensor] = self.model.state_dict()
+        return state
 
-    @abstractmethod
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Puts them back."""
+        self.model.load_state_dict(state)
 
     @abstractmethod
     def keep(self, folder: Path) -> None:
         """Writes the weights as they will be delivered into an empty folder."""
 
-    @abstractmethod
     def as_delivered(self) -> AbstractContextManager[None]:
-        """Rounds the weights, for as long as the context lasts, to what `keep` keeps of them."""
+        """Rounds the weights, for as long as the context lasts, to what `keep` keeps of them; nothing, by default."""
+        return nullcontext()

@@ -136,11 +136,6 @@ def whole_tower(name: str, revision: str | None) -> Any:
     return tower
 
 
-def source_of(name: str, revision: str | None) -> dict[str, Any]:
-    """Where an encoder lies, with its digest."""
-    return _source(name, revision, _speech_config(name, revision))
-
-
 def _speech_config(name: str, revision: str | None) -> Checkpoint:
     checkpoint = open_checkpoint(locate(name, revision))
     kind = checkpoint.config.get("model_type")

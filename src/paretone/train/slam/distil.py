@@ -1,7 +1,6 @@
 """A pruned encoder taught to give what the whole one gives, before a projector is trained on it."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,28 +72,11 @@ class Distilling(Task):
         inside = torch.ones_like(errors) if places is None else places.to(errors.dtype)
         return (errors * inside).sum() * (mask.sum() / inside.sum())
 
-    def names(self, batch: dict[str, Tensor]) -> str:
-        """Not kept."""
-        return ""
-
-    def state(self) -> Mapping[str, Tensor]:
-        """The encoder."""
-        state: Mapping[str, Tensor] = self.model.state_dict()
-        return state
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """The encoder."""
-        self.model.load_state_dict(state)
-
     def keep(self, folder: Path) -> None:
         """The encoder, in float32."""
         write_tensors(
             folder / STATE, {name: tensor.detach().cpu().contiguous() for name, tensor in self.state().items()}
         )
-
-    def as_delivered(self) -> AbstractContextManager[None]:
-        """Nothing is rounded."""
-        return nullcontext()
 
 
 def distil(task: Distilling) -> float:

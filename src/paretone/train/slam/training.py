@@ -3,7 +3,6 @@
 import dataclasses
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -24,7 +23,6 @@ from paretone.model.slam.assembly import (
     put_weights,
     save_slam,
     save_weights,
-    source_of,
     start_projector,
     stored_depth,
     whole_tower,
@@ -146,10 +144,6 @@ class SlamTask(Task):
     def keep(self, folder: Path) -> None:
         """Projector and adapters; they are stored as they are."""
         save_weights(self.model, folder)
-
-    def as_delivered(self) -> AbstractContextManager[None]:
-        """Nothing is rounded."""
-        return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -280,7 +274,7 @@ def _depth(recipe: SlamRecipe) -> int:
 
 def _cached(recipe: SlamRecipe, model: Any, processor: Any, samples: Sequence[SlamSample]) -> Mapping[str, Tensor]:
     """The encoder's features of all samples, from the cache, into which what is missing is put first."""
-    cache = caches_of(recipe, processor, [len(model.config.audio_source["layers"])])[0]
+    cache = caches_of(recipe, model, processor, [len(model.config.audio_source["layers"])])[0]
     if torch.cuda.is_available():
         model.audio_tower.cuda()
     if is_main():
@@ -289,7 +283,7 @@ def _cached(recipe: SlamRecipe, model: Any, processor: Any, samples: Sequence[Sl
     return cache.read([key_of(sample.utterance) for sample in samples])
 
 
-def caches_of(recipe: SlamRecipe, processor: Any, depths: Sequence[int]) -> list[FeatureCache]:
+def caches_of(recipe: SlamRecipe, model: Any, processor: Any, depths: Sequence[int]) -> list[FeatureCache]:
     """The caches of a recipe's encoder at several depths.
 
     Raises:
@@ -300,7 +294,7 @@ def caches_of(recipe: SlamRecipe, processor: Any, depths: Sequence[int]) -> list
     ways = [w for w in ("drop", "drop_middle", "drop_similar") if getattr(recipe.encoder, w) is not None]
     if ways:
         raise UserError(f"features are kept of the first layers of an encoder; encoder.{ways[0]} has none to share")
-    source = source_of(recipe.encoder.model, recipe.encoder.revision)
+    source = model.config.audio_source
     return [cache_of(recipe.features.cache, source, processor.feature_extractor, depth) for depth in depths]
 
 
@@ -312,7 +306,7 @@ def fill_features(recipe: SlamRecipe, depths: Sequence[int] | None = None) -> di
         raise UserError(f"--depths {wanted}: {recipe.encoder.model} has {there} layers, so give 1 to {there}")
     whole = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"keep": wanted[-1]}), "lora": None})
     model, processor = _assembled(whole, "cpu")
-    caches = caches_of(recipe, processor, wanted)
+    caches = caches_of(recipe, model, processor, wanted)
     samples, _ = _samples(recipe, _training_data(recipe), processor)
     gb = recipe.features.gb  # type: ignore[union-attr]
     heard = fill(caches, model.audio_tower, processor, [sample.utterance for sample in samples], gb=gb)

@@ -17,13 +17,14 @@ import soundfile
 
 from open_corpus import VARIANTS, Spoken, _to_int16, read_manifest, split_real, spoken_span, synthesise
 from phrases import LANGUAGES, phrase
-from strings import HELD_OUT_TAKES, RATE_HZ, UNHEARD_SPEAKER, read_recordings, resample
+from strings import HELD_OUT_TAKES, RATE_HZ, UNHEARD_SPEAKER, Recording, join, level_to, read_recordings, resample
 
 LONGEST_S = 5.8
 LETTERS = "'abcdefghijklmnopqrstuvwxyzàáåæçèéêëíïñóôöøúü"
-PHRASES = {"en": 2600, "nl": 2000, "da": 700}
-SENTENCES = {"en": 500, "nl": 350, "da": 120}
+PHRASES = {"en": 6000, "nl": 4000, "da": 1500}
+SENTENCES = {"en": 1000, "nl": 700, "da": 250}
 TRAIN_FILES = {"en": 1600, "nl": 1000, "da": 400}
+DIGIT_STRINGS = 400  # of TRAIN_FILES["en"], joined from real recordings
 HELD_OUT = {"test": 120, "dev": 60}
 VOICES = {"da": ["da"], "nl": ["nl"], "en": ["en-us", "en", "en-gb-scotland", "en-gb-x-rp"]}
 UNHEARD = {"test": ("linda", "quincy"), "dev": ("shelby", "marco")}
@@ -87,12 +88,33 @@ def speak(texts: list[str], language: str, part: str, seed: list[int]) -> list[S
     return found
 
 
+def training_digits(corpus: Path) -> list[Recording]:
+    """Spoken digits that no test set holds."""
+    return [r for r in read_recordings(corpus) if r.speaker != UNHEARD_SPEAKER and r.take not in HELD_OUT_TAKES]
+
+
+def digit_strings(corpus: Path, seed: int) -> list[Spoken]:
+    """Two to six of a speaker's ``training_digits`` behind each other."""
+    rng = np.random.default_rng([seed, 9])
+    by_speaker: dict[str, list[Recording]] = {}
+    for r in training_digits(corpus):
+        by_speaker.setdefault(r.speaker, []).append(r)
+    found: list[Spoken] = []
+    while len(found) < DIGIT_STRINGS:
+        speaker = rng.choice(sorted(by_speaker))
+        pool = by_speaker[speaker]
+        chosen = [pool[i] for i in rng.integers(len(pool), size=rng.integers(2, 7))]
+        wave, _ = join([level_to(resample(r.samples, r.rate_hz, RATE_HZ), 0.05) for r in chosen], RATE_HZ, rng)
+        if len(wave) < LONGEST_S * RATE_HZ:
+            found.append(Spoken(_to_int16(wave), " ".join(r.text for r in chosen), str(speaker), "train", False))
+    return found
+
+
 def real_english(corpus: Path) -> list[Spoken]:
-    """Spoken digits that no test set holds, and short sentences of open_corpus's training speakers."""
+    """Single digits, and short sentences of open_corpus's training speakers."""
     found = [
         Spoken(_to_int16(resample(r.samples, r.rate_hz, RATE_HZ)), r.text, r.speaker, "train", False)
-        for r in read_recordings(corpus)
-        if r.speaker != UNHEARD_SPEAKER and r.take not in HELD_OUT_TAKES
+        for r in training_digits(corpus)
     ]
     for entry in split_real(corpus, 0)["train-real"]:
         if entry["duration_s"] <= LONGEST_S:
@@ -102,7 +124,7 @@ def real_english(corpus: Path) -> list[Spoken]:
     return found
 
 
-def prepare(corpus: Path, work: Path, *, seed: int, workers: int = 2) -> None:
+def prepare(corpus: Path, work: Path, *, seed: int) -> None:
     """Everything below ``work``."""
     work.mkdir(parents=True, exist_ok=True)
     jobs = []
@@ -111,7 +133,7 @@ def prepare(corpus: Path, work: Path, *, seed: int, workers: int = 2) -> None:
             for i in range(0, len(texts), 200):
                 how = [seed, 7, LANGUAGES.index(language), ("train", "dev", "test").index(part), i]
                 jobs.append((language, part, texts[i : i + 200], how))
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor() as pool:
         made = list(pool.map(speak, *zip(*((t, g, p, s) for g, p, t, s in jobs), strict=True)))
     spoken: dict[tuple[str, str], list[Spoken]] = {}
     for (language, part, _, _), found in zip(jobs, made, strict=True):
@@ -123,7 +145,9 @@ def prepare(corpus: Path, work: Path, *, seed: int, workers: int = 2) -> None:
         if part == "train":
             rng = np.random.default_rng([seed, 8, LANGUAGES.index(language)])
             long_enough = [each for each in found if len(each.samples) > RATE_HZ]
-            chosen = [long_enough[i] for i in sorted(rng.permutation(len(long_enough))[: TRAIN_FILES[language]])]
+            strings = digit_strings(corpus, seed) if language == "en" else []
+            count = TRAIN_FILES[language] - len(strings)
+            chosen = [long_enough[i] for i in sorted(rng.permutation(len(long_enough))[:count])] + strings
         _write_files(work, f"{part}-{language}", chosen, language)
 
 

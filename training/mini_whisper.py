@@ -2,14 +2,15 @@
 
     python training/mini_whisper.py prepare CORPUS WORK
     python training/mini_whisper.py train WORK [--seed 0] [--hours-limit H]
+    python training/mini_whisper.py train WORK --device cuda --workers 8 --batch 48 --steps 20000 --hours-limit 0.12
 
 CORPUS is the folder of manifests and texts; see mini_corpus.py for what is made of it. A training that was cut goes on
 from WORK/whisper/state.pt; the averaged model lies in WORK/whisper/model.
 """
 
 import argparse
-import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ import torch
 import mini_corpus
 import open_whisper
 from open_drawing import Example, Speech
-from open_vocabulary import BLOCK, Recipe, Training
+from open_vocabulary import BLOCK, Extent, Recipe, Training, add_extent, extent_of
 from phrases import LANGUAGES
 from recognisers import make_whisper, whisper_tokenizer
 from strings import RATE_HZ
@@ -29,6 +30,7 @@ WINDOW_S = 6.0
 SHARES = {"en": 0.45, "nl": 0.33, "da": 0.22}
 REAL = {"en": 0.5, "nl": 0.0, "da": 0.0}
 PIECES = 500
+WIDTH = 192
 STEPS = 6000
 
 
@@ -67,13 +69,13 @@ def make(folder: Path, texts: list[str]) -> tuple[torch.nn.Module, object]:
         tokenizer,
         longest=80,
         languages=LANGUAGES,
-        d_model=144,
+        d_model=WIDTH,
         encoder_layers=8,
         decoder_layers=3,
         encoder_attention_heads=6,
         decoder_attention_heads=6,
-        encoder_ffn_dim=576,
-        decoder_ffn_dim=576,
+        encoder_ffn_dim=4 * WIDTH,
+        decoder_ffn_dim=4 * WIDTH,
         max_source_positions=int(WINDOW_S * RATE_HZ) // open_whisper.FRAME,
         mask_time_prob=0.05,
         mask_time_length=6,
@@ -83,54 +85,46 @@ def make(folder: Path, texts: list[str]) -> tuple[torch.nn.Module, object]:
     return open_whisper.WithSpelling(whisper, mini_corpus.LETTERS), WhisperProcessor(extractor, tokenizer)
 
 
-MODULE = SimpleNamespace(make=make, loss=open_whisper.loss, stock=open_whisper.stock)
-RECIPE = Recipe(MODULE, STEPS, 12, 1.5e-3, WINDOW_S - 0.1, 0.5, 0.6)  # type: ignore[arg-type]
+MODULE = SimpleNamespace(
+    make=make,
+    batch_of=partial(open_whisper.batch_of, characters=mini_corpus.LETTERS),
+    loss=open_whisper.loss,
+    stock=open_whisper.stock,
+)
+RECIPE = Recipe(MODULE, STEPS, 12, 1.5e-3, WINDOW_S - 0.1, 0.5, 0.6, save_every=1000)  # type: ignore[arg-type]
 
 
-def draw_block(speech: ThreeLanguages, seed: int, block: int) -> list[list[Example]]:
+def draw_block(speech: ThreeLanguages, recipe: Recipe, seed: int, block: int) -> list[list[Example]]:
     """BLOCK batches."""
     rng = np.random.default_rng([seed, block])
     return [
-        [speech.draw(rng, longest_s=RECIPE.longest_s, real_share=0, join=RECIPE.join) for _ in range(RECIPE.batch)]
+        [speech.draw(rng, longest_s=recipe.longest_s, real_share=0, join=recipe.join) for _ in range(recipe.batch)]
         for _ in range(BLOCK)
     ]
 
 
 @torch.no_grad()
-def dev_rates(model, processor, speech: ThreeLanguages, each: int = 24) -> str:
+def dev_rates(run: Training, speech: ThreeLanguages, each: int = 60) -> str:
     """Word error rate by language on the first dev utterances."""
-    model.eval()
+    whisper, processor = run.averaged.module.eval().whisper, run.processor
     rates = []
     for language in LANGUAGES:
         lines = [line for line in speech.dev if line["language"] == language][:each]
         waves = [speech.samples(line) for line in lines]
         features = processor.feature_extractor(waves, sampling_rate=RATE_HZ, return_tensors="pt").input_features
-        ids = model.whisper.generate(features, language=language, task="transcribe")
+        ids = whisper.generate(features.to(run.device), language=language, task="transcribe")
         heard = [text.strip() for text in processor.tokenizer.batch_decode(ids, skip_special_tokens=True)]
         rates.append(f"{language} {100 * jiwer.wer([line['text'] for line in lines], heard):.1f} %")
         print("   ", lines[0]["text"], "|", heard[0], flush=True)
     return ", ".join(rates)
 
 
-def train(work: Path, *, seed: int, steps: int, hours_limit: float | None) -> None:
+def train(work: Path, *, seed: int, to: Extent) -> None:
     """Runs the recipe; the learning rate ends with the steps or the hours, whichever come first."""
-    speech = ThreeLanguages(work)
-    run = Training(RECIPE, work / "whisper", speech, seed)
+    speech, recipe = ThreeLanguages(work), replace(RECIPE, batch=to.batch)
+    run = Training(recipe, work / "whisper", speech, seed, to.device)
     print(sum(p.numel() for p in run.model.whisper.parameters()), "parameters, step", run.step, flush=True)
-    started, losses, block = time.monotonic() - run.seconds, [], []
-    while (done := max(run.step / steps, run.seconds / (3600 * (hours_limit or 1e9)))) < 1:
-        if run.step % BLOCK == 0 or not block:
-            block = draw_block(speech, seed, run.step // BLOCK)
-        losses.append(run.one_step(block[run.step % BLOCK], seed, done))
-        run.seconds = time.monotonic() - started
-        if run.step % 50 == 0:
-            print(f"step {run.step} loss {np.mean(losses):.3f} {run.seconds:.0f} s", flush=True)
-            losses = []
-        if run.step % 400 == 0:
-            run.save()
-            print(f"step {run.step} dev WER", dev_rates(run.averaged.module, run.processor, speech), flush=True)
-    run.save()
-    print(f"finished at step {run.step}:", dev_rates(run.averaged.module, run.processor, speech, 60), flush=True)
+    run.run(partial(draw_block, speech, recipe, seed), partial(dev_rates, speech=speech), to)
 
 
 def main() -> None:
@@ -142,17 +136,14 @@ def main() -> None:
     preparing.add_argument("work", type=Path)
     training = commands.add_parser("train")
     training.add_argument("work", type=Path)
-    training.add_argument("--steps", type=int, default=STEPS)
-    training.add_argument("--hours-limit", type=float, help="end, learning rate included, after this long in all")
-    training.add_argument("--threads", type=int, default=1)
+    add_extent(training)
     for command in (preparing, training):
         command.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if given.command == "prepare":
         mini_corpus.prepare(given.corpus, given.work, seed=given.seed)
         return
-    torch.set_num_threads(given.threads)
-    train(given.work, seed=given.seed, steps=given.steps, hours_limit=given.hours_limit)
+    train(given.work, seed=given.seed, to=extent_of(given, RECIPE))
 
 
 if __name__ == "__main__":

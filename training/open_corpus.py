@@ -173,7 +173,7 @@ def _write_synthetic_test(folder: Path, sentences: list[str], seed: int) -> None
     write_manifest(folder.parent / "test-synthetic.jsonl", entries)
 
 
-def prepare(corpus: Path, work: Path, *, seed: int, workers: int = 2) -> None:
+def prepare(corpus: Path, work: Path, *, seed: int) -> None:
     """Writes everything that training reads, and the manifests, into ``work``."""
     work.mkdir(parents=True, exist_ok=True)
     parts = split_real(corpus, seed)
@@ -194,7 +194,7 @@ def prepare(corpus: Path, work: Path, *, seed: int, workers: int = 2) -> None:
     jobs.append((_real_batch, parts["dev"], "dev"))
     jobs += [(_synthetic_batch, texts[i : i + 200], [seed, 2, i]) for i in range(0, len(texts), 200)]
     with (
-        ProcessPoolExecutor(workers) as pool,
+        ProcessPoolExecutor() as pool,
         (work / "audio.i16").open("wb") as audio,
         (work / "index.jsonl").open("w", encoding="utf-8") as index,
     ):

@@ -77,22 +77,31 @@ def start_as_filters(layers: torch.nn.ModuleList) -> None:
         second.weight.copy_(second.weight[:, ::4].repeat_interleave(4, dim=1) / 2)
 
 
-def loss(model, processor, examples: list[Example], step: int) -> torch.Tensor:
-    """CTC; in the first steps also a flat start on the synthetic examples."""
+def batch_of(processor, examples: list[Example]) -> dict[str, torch.Tensor]:
+    """What ``loss`` needs of the examples, made without the model."""
     waves = [e.wave for e in examples]
     inputs = processor.feature_extractor(waves, sampling_rate=RATE_HZ, padding=True, return_tensors="pt")
-    ids = [processor.tokenizer(e.text).input_ids for e in examples]
-    output = model(inputs.input_values, attention_mask=inputs.attention_mask.bool(), labels=padded(ids))
+    frames = inputs.input_values.shape[1]
+    for kernel, stride in zip(KERNELS, STRIDES, strict=True):
+        frames = (frames - kernel) // stride + 1
+    return {
+        "input_values": inputs.input_values,
+        "attention_mask": inputs.attention_mask.bool(),
+        "labels": padded([processor.tokenizer(e.text).input_ids for e in examples]),
+        "flat_targets": flat_targets((len(waves), frames), examples, processor.tokenizer),
+    }
+
+
+def loss(model, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
+    """CTC; in the first steps also a flat start on the synthetic examples."""
+    output = model(batch["input_values"], attention_mask=batch["attention_mask"], labels=batch["labels"])
     weight = max(0.0, 1 - step / FLAT_START_STEPS)
-    return output.loss + weight * flat_start(output.logits, examples, processor.tokenizer) if weight else output.loss
+    return output.loss + weight * flat_start(output.logits, batch["flat_targets"]) if weight else output.loss
 
 
-def flat_start(logits: torch.Tensor, examples: list[Example], tokenizer) -> torch.Tensor:
-    """Cross entropy of frames (batch, frame, character) whose word is known and whose characters are spread over it.
-
-    Without it CTC stays for some thousand steps where every frame is blank.
-    """
-    targets = torch.full(logits.shape[:2], -100)
+def flat_targets(shape: tuple[int, int], examples: list[Example], tokenizer) -> torch.Tensor:
+    """(batch, frames) ids: where a word's time is known, its characters spread evenly over it; else -100."""
+    targets = torch.full(shape, -100)
     for row, example in zip(targets, examples, strict=True):
         for part in example.parts:
             if part.exact:
@@ -101,6 +110,14 @@ def flat_start(logits: torch.Tensor, examples: list[Example], tokenizer) -> torc
                 middles = (np.arange(first, last) + 0.5) * FRAME
                 at = np.interp(middles, part.samples, part.characters).astype(int)
                 row[first:last] = spelled[np.minimum(at, len(spelled) - 1)]
+    return targets
+
+
+def flat_start(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of frames (batch, frame, character) with ``flat_targets``.
+
+    Without it CTC stays for some thousand steps where every frame is blank.
+    """
     if (targets == -100).all():
         return logits.new_zeros(())
     return torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), targets)
@@ -110,6 +127,7 @@ def flat_start(logits: torch.Tensor, examples: list[Example], tokenizer) -> torc
 def transcribe(model, processor, waves: list[np.ndarray]) -> list[str]:
     """Greedy decoding."""
     inputs = processor.feature_extractor(waves, sampling_rate=RATE_HZ, padding=True, return_tensors="pt")
+    inputs = inputs.to(model.device)
     best = model(inputs.input_values, attention_mask=inputs.attention_mask.bool()).logits.argmax(-1)
     return processor.tokenizer.batch_decode(best)
 

@@ -13,7 +13,9 @@ WORK/ctc/model or WORK/whisper/model. Equal seeds give equal batches.
 import argparse
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +26,7 @@ import torch
 import open_corpus
 import open_ctc
 import open_whisper
+from ahead import drawn_ahead
 from open_drawing import Example, Speech
 
 BLOCK = 8  # batches drawn together, so that each holds examples of about equal length
@@ -37,6 +40,7 @@ class Recipe:
         longest_s: longest example.
         real_share: probability that an utterance is real.
         join: probability that an example is several utterances.
+        save_every: steps from one saved state and measurement to the next.
     """
 
     module: ModuleType
@@ -46,6 +50,7 @@ class Recipe:
     longest_s: float
     real_share: float
     join: float
+    save_every: int = 250
 
 
 RECIPES = {
@@ -54,7 +59,6 @@ RECIPES = {
 }
 WARM_UP_STEPS = 300
 DEV_UTTERANCES = 40
-SAVE_EVERY = 250
 
 
 def learning_rate(step: int, done: float, peak: float) -> float:
@@ -88,42 +92,82 @@ def dev_wer(model, processor, module: ModuleType, speech: Speech) -> float:
     return jiwer.wer([line["text"] for line in lines], heard)
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How long is trained, and on what.
+
+    Attributes:
+        steps: in all.
+        batch: utterances a step.
+        hours_limit: end, learning rate included, after this long in all.
+        workers: processes that draw batches ahead; 0 draws each when it is wanted.
+    """
+
+    steps: int
+    batch: int
+    hours_limit: float | None
+    device: str
+    workers: int
+
+
 class Training:
     """One model, its optimiser and its running average, resumable from ``out/state.pt``."""
 
-    def __init__(self, recipe: Recipe, out: Path, speech: Speech, seed: int) -> None:
+    def __init__(self, recipe: Recipe, out: Path, speech: Speech, seed: int, device: str) -> None:
         torch.manual_seed(seed)
         out.mkdir(parents=True, exist_ok=True)
-        self.recipe, self.out = recipe, out
+        self.recipe, self.out, self.seed, self.device = recipe, out, seed, device
         texts = [line["text"] for line in speech.real + speech.synthetic]
         self.model, self.processor = recipe.module.make(out, texts)
+        self.model.to(device)
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.peak, betas=(0.9, 0.98), weight_decay=0.02
+            self.model.parameters(), lr=recipe.peak, betas=(0.9, 0.98), weight_decay=0.02, fused=device != "cpu"
         )
         average = torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
         self.averaged = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=average)
         self.step, self.seconds = 0, 0.0
         if (out / "state.pt").exists():
-            state = torch.load(out / "state.pt")
+            state = torch.load(out / "state.pt", map_location=device)
             for name in ("model", "averaged", "optimizer"):
                 getattr(self, name).load_state_dict(state[name])
             self.step, self.seconds = state["step"], state["seconds"]
 
-    def one_step(self, examples: list[Example], seed: int, done: float) -> float:
+    def run(self, draw: Callable[[int], list[list[Example]]], measure: Callable[["Training"], str], to: Extent) -> None:
+        """Steps up to the extent; ``draw(block)`` gives the examples of BLOCK batches, ``measure`` what is printed."""
+        prepared = partial(_prepare, draw, self.recipe.module.batch_of, self.processor)
+        blocks = drawn_ahead(prepared, self.step // BLOCK, -(-to.steps // BLOCK), to.workers)
+        started, losses, block = time.monotonic() - self.seconds, [], []
+        limit_s = 3600 * to.hours_limit if to.hours_limit else math.inf
+        while (done := max(self.step / to.steps, self.seconds / limit_s)) < 1:
+            if self.step % BLOCK == 0 or not block:
+                block = next(blocks)
+            losses.append(self._one_step(block[self.step % BLOCK], done))
+            self.seconds = time.monotonic() - started
+            if self.step % 50 == 0:
+                print(f"step {self.step} loss {torch.stack(losses).mean():.3f} {self.seconds:.0f} s", flush=True)
+                losses = []
+            if self.step % self.recipe.save_every == 0:
+                self.save()
+                print(f"step {self.step} dev WER {measure(self)}", flush=True)
+        self.save()
+        print(f"finished at step {self.step}, dev WER {measure(self)}", flush=True)
+
+    def _one_step(self, batch: dict[str, torch.Tensor], done: float) -> torch.Tensor:
         """The loss before the step; ``done`` is the share of the training that is over."""
-        torch.manual_seed(seed * 1_000_003 + self.step)
-        np.random.seed(seed * 1_003 + self.step)  # transformers draws its SpecAugment masks from NumPy's global state
+        torch.manual_seed(self.seed * 1_000_003 + self.step)
+        np.random.seed(self.seed * 1_003 + self.step)  # transformers draws SpecAugment masks from NumPy's global state
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, done, self.recipe.peak)
         self.model.train()
-        loss = self.recipe.module.loss(self.model, self.processor, examples, self.step)
+        batch = {name: values.to(self.device) for name, values in batch.items()}
+        loss = self.recipe.module.loss(self.model, batch, self.step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.averaged.update_parameters(self.model)
         self.step += 1
-        return loss.item()
+        return loss.detach()
 
     def save(self) -> None:
         """Writes the state and, in the Hugging Face layout, the averaged model."""
@@ -134,29 +178,39 @@ class Training:
         self.processor.save_pretrained(self.out / "model")
 
 
-def train(work: Path, name: str, *, seed: int, steps: int | None, hours_limit: float | None) -> None:
-    """Runs the recipe ``name``, saving every SAVE_EVERY steps."""
-    recipe, speech = RECIPES[name], Speech(work)
-    steps = steps or recipe.steps
-    run = Training(recipe, work / name, speech, seed)
+def _prepare(draw, batch_of, processor, block: int) -> list[dict[str, torch.Tensor]]:
+    return [batch_of(processor, examples) for examples in draw(block)]
+
+
+def train(work: Path, name: str, *, seed: int, to: Extent) -> None:
+    """Runs the recipe ``name``."""
+    recipe, speech = replace(RECIPES[name], batch=to.batch), Speech(work)
+    run = Training(recipe, work / name, speech, seed, to.device)
     print(name, sum(p.numel() for p in run.model.parameters()), "parameters, step", run.step, flush=True)
-    started, losses, block = time.monotonic() - run.seconds, [], []
-    limit_s = 3600 * hours_limit if hours_limit else math.inf
-    while (done := max(run.step / steps, run.seconds / limit_s)) < 1:
-        if run.step % BLOCK == 0 or not block:
-            block = draw_block(speech, recipe, seed, run.step // BLOCK)
-        losses.append(run.one_step(block[run.step % BLOCK], seed, done))
-        run.seconds = time.monotonic() - started
-        if run.step % 50 == 0:
-            print(f"step {run.step} loss {np.mean(losses):.3f} {run.seconds:.0f} s", flush=True)
-            losses = []
-        if run.step % SAVE_EVERY == 0:
-            run.save()
-            wer = dev_wer(run.averaged.module, run.processor, recipe.module, speech)
-            print(f"step {run.step} dev WER {100 * wer:.1f} %", flush=True)
-    run.save()
-    wer = dev_wer(run.averaged.module, run.processor, recipe.module, speech)
-    print(f"finished at step {run.step}, dev WER {100 * wer:.1f} %", flush=True)
+
+    def measure(run: Training) -> str:
+        return f"{100 * dev_wer(run.averaged.module, run.processor, recipe.module, speech):.1f} %"
+
+    run.run(partial(draw_block, speech, recipe, seed), measure, to)
+
+
+def add_extent(parser: argparse.ArgumentParser) -> None:
+    """The options that ``extent_of`` reads."""
+    parser.add_argument("--steps", type=int, help="other than the recipe's; the learning rate ends with them")
+    parser.add_argument("--batch", type=int, help="utterances a step, other than the recipe's")
+    parser.add_argument("--hours-limit", type=float, help="end, learning rate included, after this long in all")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead")
+
+
+def extent_of(given: argparse.Namespace, recipe: Recipe) -> Extent:
+    """How long to train; sets torch's threads."""
+    torch.set_num_threads(given.threads)
+    # on a GPU TF32; on a CPU oneDNN, faster than MKL where it is not Intel's
+    torch.set_float32_matmul_precision("high" if given.device != "cpu" else "medium")
+    steps, batch = given.steps or recipe.steps, given.batch or recipe.batch
+    return Extent(steps, batch, given.hours_limit, given.device, given.workers)
 
 
 def main() -> None:
@@ -169,18 +223,14 @@ def main() -> None:
     training = commands.add_parser("train")
     training.add_argument("work", type=Path)
     training.add_argument("--model", choices=RECIPES, required=True)
-    training.add_argument("--steps", type=int, help="other than the recipe's; the learning rate ends with them")
-    training.add_argument("--hours-limit", type=float, help="end, learning rate included, after this long in all")
-    training.add_argument("--threads", type=int, default=1)
+    add_extent(training)
     for command in (preparing, training):
         command.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if given.command == "prepare":
         open_corpus.prepare(given.corpus, given.work, seed=given.seed)
         return
-    torch.set_num_threads(given.threads)
-    torch.set_float32_matmul_precision("medium")  # oneDNN, faster than MKL where the CPU is not Intel's
-    train(given.work, given.model, seed=given.seed, steps=given.steps, hours_limit=given.hours_limit)
+    train(given.work, given.model, seed=given.seed, to=extent_of(given, RECIPES[given.model]))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from open_ctc import CHARACTERS, flat_start
+from open_ctc import CHARACTERS, flat_start, flat_targets
 from open_drawing import Example, Timed
 from recognisers import PROMPT, make_whisper, padded, whisper_tokenizer
 from strings import RATE_HZ
@@ -29,7 +29,7 @@ class WithSpelling(torch.nn.Module):
 
     def __init__(self, whisper: torch.nn.Module, characters: str = CHARACTERS) -> None:
         super().__init__()
-        self.whisper, self.characters = whisper, characters
+        self.whisper = whisper
         self.spelling = torch.nn.Linear(whisper.config.d_model, 2 + len(characters))
 
 
@@ -80,28 +80,53 @@ def stock(model: WithSpelling) -> torch.nn.Module:
     return model.whisper
 
 
-def loss(model: WithSpelling, processor, examples: list[Example], step: int) -> torch.Tensor:
-    """Cross entropy of the answer plus the helps, whose weights fall with ``step``."""
+def batch_of(processor, examples: list[Example], characters: str = CHARACTERS) -> dict[str, torch.Tensor]:
+    """What ``loss`` needs of the examples, made without the model."""
     waves = [e.wave for e in examples]
     features = processor.feature_extractor(waves, sampling_rate=RATE_HZ, return_tensors="pt").input_features
+    spell = _Spelling(characters)
+    lines = [spell(e.text) for e in examples]
+    positions = features.shape[-1] // 2
+    ids, timed = _targets(processor.tokenizer, examples)
+    given = len(prompt_of(examples[0]))
+    labels = ids[:, 1:].clone()
+    labels[:, : given - 1] = -100  # the prompt is given, not learned
+    centre, near = _places(timed, ids.shape[1] - 1, given)
+    return {
+        "features": features,
+        "spelled": torch.tensor([i for line in lines for i in line]),
+        "spelled_lengths": torch.tensor([len(line) for line in lines]),
+        "frames": torch.tensor([min(positions, len(wave) // FRAME + 1) for wave in waves]),
+        "flat_targets": flat_targets((len(waves), positions), examples, spell),
+        "decoder_input_ids": ids[:, :-1].masked_fill(ids[:, :-1] == -100, processor.tokenizer.pad_token_id),
+        "labels": labels,
+        "centre": centre,
+        "near": near,
+    }
+
+
+def loss(model: WithSpelling, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
+    """Cross entropy of the answer plus the helps, whose weights fall with ``step``."""
     whisper = model.whisper
-    hidden = whisper.model.encoder(whisper.model._mask_input_features(features)).last_hidden_state
+    hidden = whisper.model.encoder(whisper.model._mask_input_features(batch["features"])).last_hidden_state
     ctc_weight = max(LEAST_CTC, 1 - step / CTC_DECAY_STEPS)
-    total = ctc_weight * _spelling_loss(model.spelling(hidden), examples, step, model.characters)
+    total = ctc_weight * _spelling_loss(model.spelling(hidden), batch, step)
     if step < CTC_ALONE_STEPS:
         return total
-    ids, timed = _targets(processor.tokenizer, examples)
-    labels = ids[:, 1:].clone()
-    given = len(prompt_of(examples[0]))
-    labels[:, : given - 1] = -100  # the prompt is given, not learned
-    decoder_input_ids = ids[:, :-1].masked_fill(ids[:, :-1] == -100, processor.tokenizer.pad_token_id)
     guide_weight = max(0.0, 1 - step / GUIDE_STEPS)
-    whisper.model.decoder.set_attn_implementation("eager" if guide_weight else "sdpa")
-    output = whisper(encoder_outputs=(hidden,), decoder_input_ids=decoder_input_ids, output_attentions=guide_weight > 0)
-    total = total + torch.nn.functional.cross_entropy(
-        output.logits.transpose(1, 2), labels, label_smoothing=0.05 if model.training else 0.0
+    attention = "eager" if guide_weight else "sdpa"
+    if whisper.model.decoder.config._attn_implementation != attention:
+        whisper.model.decoder.set_attn_implementation(attention)
+    output = whisper(
+        encoder_outputs=(hidden,),
+        decoder_input_ids=batch["decoder_input_ids"],
+        output_attentions=guide_weight > 0,
+        use_cache=False,
     )
-    return total + guide_weight * _guide(output.cross_attentions, timed, given) if guide_weight else total
+    total = total + torch.nn.functional.cross_entropy(
+        output.logits.transpose(1, 2), batch["labels"], label_smoothing=0.05 if model.training else 0.0
+    )
+    return total + guide_weight * _guide(output.cross_attentions, batch) if guide_weight else total
 
 
 def prompt_of(example: Example) -> tuple[str, ...]:
@@ -109,19 +134,16 @@ def prompt_of(example: Example) -> tuple[str, ...]:
     return PROMPT if example.language is None else (PROMPT[0], f"<|{example.language}|>", "<|transcribe|>", PROMPT[1])
 
 
-def _spelling_loss(logits: torch.Tensor, examples: list[Example], step: int, characters: str) -> torch.Tensor:
-    spell = _Spelling(characters)
-    lines = [spell(e.text) for e in examples]
-    frames = torch.tensor([min(logits.shape[1], len(e.wave) // FRAME + 1) for e in examples])
+def _spelling_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
     ctc = torch.nn.functional.ctc_loss(
         logits.log_softmax(-1).transpose(0, 1),
-        torch.tensor([i for line in lines for i in line]),
-        frames,
-        torch.tensor([len(line) for line in lines]),
+        batch["spelled"],
+        batch["frames"],
+        batch["spelled_lengths"],
         zero_infinity=True,
     )
     weight = max(0.0, 1 - step / FLAT_START_STEPS)
-    return ctc + weight * flat_start(logits, examples, spell) if weight else ctc
+    return ctc + weight * flat_start(logits, batch["flat_targets"]) if weight else ctc
 
 
 def _targets(tokenizer, examples: list[Example]) -> tuple[torch.Tensor, list[list[tuple[float, float]]]]:
@@ -146,28 +168,34 @@ def _times(tokenizer, pieces: list[int], part: Timed) -> list[tuple[float, float
     return [(s / RATE_HZ, near) for s in np.interp(middles, part.characters, part.samples)]
 
 
-def _guide(cross_attentions, timed: list[list[tuple[float, float]]], given: int) -> torch.Tensor:
-    """Minus the log of what half of the heads give to the surroundings of the next token.
-
-    Source: the guided attention of arXiv 1710.08969, with word times in place of a diagonal where they are known.
-    """
-    attention = torch.stack([a[:, : a.shape[1] // 2] for a in cross_attentions])  # layer, item, head, token, frame
-    frames = (torch.arange(attention.shape[-1]) + 0.5) * FRAME / RATE_HZ
-    centre = torch.zeros(len(timed), attention.shape[3])
+def _places(timed: list[list[tuple[float, float]]], tokens: int, given: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """By item and predicted token, where it is said and how near, in seconds; 0 where it is not known."""
+    centre = torch.zeros(len(timed), tokens)
     near = torch.zeros_like(centre)
     for item, times in enumerate(timed):
         # the prompt's last token is <|notimestamps|>, from which the first piece is predicted
         place = slice(given - 1, given - 1 + len(times))
         centre[item, place], near[item, place] = torch.tensor(times, dtype=torch.float32).T
+    return centre, near
+
+
+def _guide(cross_attentions, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Minus the log of what half of the heads give to the surroundings of the next token.
+
+    Source: the guided attention of arXiv 1710.08969, with word times in place of a diagonal where they are known.
+    """
+    attention = torch.stack([a[:, : a.shape[1] // 2] for a in cross_attentions])  # layer, item, head, token, frame
+    centre, near = batch["centre"], batch["near"]
+    frames = (torch.arange(attention.shape[-1], device=centre.device) + 0.5) * FRAME / RATE_HZ
     inside = (frames - centre[..., None]).abs() <= near[..., None]
     inward = (attention * inside[None, :, None]).sum(-1).clamp(1e-6, 1)
     known = (near > 0)[None, :, None].expand_as(inward)
-    return -inward[known].log().mean()
+    return -(inward.log() * known).sum() / known.sum()
 
 
 @torch.no_grad()
 def transcribe(model: WithSpelling, processor, waves: list[np.ndarray]) -> list[str]:
     """Greedy decoding."""
     features = processor.feature_extractor(waves, sampling_rate=RATE_HZ, return_tensors="pt").input_features
-    ids = model.whisper.generate(features)
+    ids = model.whisper.generate(features.to(model.whisper.device))
     return [text.strip() for text in processor.tokenizer.batch_decode(ids, skip_special_tokens=True)]

@@ -1,7 +1,7 @@
 """Trains the embedded recognisers of spoken digit strings on real speech.
 
     python training/digits.py CORPUS --model hubert --out RUN
-    python training/digits.py CORPUS --model whisper --out RUN
+    python training/digits.py CORPUS --model whisper --out RUN [--device cuda --workers 2]
 
 CORPUS is a clone of github.com/Jakobovski/free-spoken-digit-dataset, or a folder that also holds speechocean762,
 whose 130 real digit sentences then join the training. A run that was cut continues from RUN/state.pt.
@@ -12,12 +12,15 @@ import argparse
 import itertools
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ahead import drawn_ahead
 from recognisers import CTC, PROMPT, ctc_processor, make_whisper, padded, whisper_tokenizer
 from strings import (
     HELD_OUT_TAKES,
@@ -146,33 +149,46 @@ def make_hubert(folder: Path) -> tuple[torch.nn.Module, object]:
     return model, processor
 
 
-def hubert_loss(model, processor, waves, parts, step: int) -> torch.Tensor:
+def hubert_batch(processor, waves, parts) -> dict[str, torch.Tensor]:
+    """What ``hubert_loss`` needs, made without the model."""
+    inputs = processor.feature_extractor(waves, sampling_rate=RATE_HZ, padding=True, return_tensors="pt")
+    texts = [" ".join(text for text, _, _ in line) for line in parts]
+    return {
+        "input_values": inputs.input_values,
+        "attention_mask": inputs.attention_mask.bool(),
+        "labels": padded([processor.tokenizer(text).input_ids for text in texts]),
+        "flat_targets": _flat_targets(inputs.input_values.shape, parts, processor.tokenizer),
+    }
+
+
+def hubert_loss(model, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
     """CTC; in the first steps also a flat start: each recording's frames spell its characters evenly.
 
     Without the flat start the model stays for some 500 steps where every frame is blank.
     """
-    inputs = processor.feature_extractor(waves, sampling_rate=RATE_HZ, padding=True, return_tensors="pt")
-    texts = [" ".join(text for text, _, _ in line) for line in parts]
-    ids = [processor.tokenizer(text).input_ids for text in texts]
-    labels = padded(ids)
-    output = model(inputs.input_values, attention_mask=inputs.attention_mask.bool(), labels=labels)
-    flat_start_weight = max(0.0, 1 - step / 600)
-    if not flat_start_weight:
+    output = model(batch["input_values"], attention_mask=batch["attention_mask"], labels=batch["labels"])
+    weight = max(0.0, 1 - step / 600)
+    if not weight:
         return output.loss
-    return output.loss + flat_start_weight * _flat_start(output.logits, parts, processor)
+    targets = batch["flat_targets"]
+    return output.loss + weight * torch.nn.functional.cross_entropy(output.logits.float().transpose(1, 2), targets)
 
 
-def _flat_start(logits: torch.Tensor, parts, processor) -> torch.Tensor:
-    targets = torch.full(logits.shape[:2], -100)
+def _flat_targets(shape: tuple[int, int], parts, tokenizer) -> torch.Tensor:
+    """(batch, frames) ids for waveforms of ``shape``; -100 where there are none."""
+    frames = shape[1]
+    for kernel, stride in zip((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), strict=True):  # HuBERT's own
+        frames = (frames - kernel) // stride + 1
+    targets = torch.full((shape[0], frames), -100)
     for row, line in zip(targets, parts, strict=True):
         if len(line) > 1:
-            row[: line[-1][2] // 320] = processor.tokenizer.word_delimiter_token_id
+            row[: line[-1][2] // 320] = tokenizer.word_delimiter_token_id
             for text, first, last in line:
-                spelled = processor.tokenizer(text).input_ids
+                spelled = tokenizer(text).input_ids
                 a, b = first // 320, min(last // 320, len(row))
                 for frame in range(a, b):
                     row[frame] = spelled[(frame - a) * len(spelled) // (b - a)]
-    return torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), targets)
+    return targets
 
 
 # --- Whisper ---------------------------------------------------------------------------------------------------------
@@ -205,10 +221,9 @@ def make_digit_whisper(folder: Path) -> tuple[torch.nn.Module, object]:
     return model, WhisperProcessor(extractor, tokenizer)
 
 
-def whisper_loss(model, processor, waves, parts, step: int) -> torch.Tensor:
-    """Cross entropy of the answer behind PROMPT."""
-    with torch.autocast("cpu", enabled=False):
-        features = processor.feature_extractor(waves, sampling_rate=RATE_HZ, return_tensors="pt").input_features
+def whisper_batch(processor, waves, parts) -> dict[str, torch.Tensor]:
+    """What ``whisper_loss`` needs, made without the model."""
+    features = processor.feature_extractor(waves, sampling_rate=RATE_HZ, return_tensors="pt").input_features
     tokenizer = processor.tokenizer
     prompt = [tokenizer.convert_tokens_to_ids(t) for t in PROMPT]
     lines = []
@@ -218,32 +233,47 @@ def whisper_loss(model, processor, waves, parts, step: int) -> torch.Tensor:
     ids = padded(lines)
     labels = ids[:, 1:].clone()
     labels[:, 0] = -100  # the prompt is given, not learned
-    decoder_input_ids = ids[:, :-1].masked_fill(ids[:, :-1] == -100, tokenizer.pad_token_id)
-    guide_weight = max(0.0, 1 - step / 2000)
-    output = model(input_features=features, decoder_input_ids=decoder_input_ids, output_attentions=guide_weight > 0)
-    loss = torch.nn.functional.cross_entropy(output.logits.float().transpose(1, 2), labels)
-    return loss + guide_weight * _guide(output.cross_attentions, parts) if guide_weight else loss
-
-
-def _guide(cross_attentions, parts) -> torch.Tensor:
-    """Pulls half of the heads towards the recording that the next word is in; each digit is one token.
-
-    Source: the guided attention of arXiv 1710.08969, with the true spans in place of a diagonal. Without it this
-    small model stays for thousands of steps where it has learned the digits' frequencies and hears nothing.
-    """
-    attention = torch.stack(cross_attentions)[:, :, :4].float().clamp(min=1e-6)  # layer, item, head, token, frame
-    losses = []
+    inside = torch.zeros(len(waves), labels.shape[1], features.shape[2] // 2, dtype=torch.bool)
     for item, line in enumerate(parts):
         if len(line) > 1:
             for word, (_, first, last) in enumerate(line):
-                inside = attention[:, item, :, 1 + word, first // 320 : last // 320 + 1].sum(dim=-1)
-                losses.append(-inside.clamp(max=1).log().mean())
-    return torch.stack(losses).mean() if losses else attention.new_zeros(())
+                inside[item, 1 + word, first // 320 : last // 320 + 1] = True
+    return {
+        "input_features": features,
+        "decoder_input_ids": ids[:, :-1].masked_fill(ids[:, :-1] == -100, tokenizer.pad_token_id),
+        "labels": labels,
+        "inside": inside,
+    }
+
+
+def whisper_loss(model, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
+    """Cross entropy of the answer behind PROMPT."""
+    guide_weight = max(0.0, 1 - step / 2000)
+    output = model(
+        input_features=batch["input_features"],
+        decoder_input_ids=batch["decoder_input_ids"],
+        output_attentions=guide_weight > 0,
+    )
+    loss = torch.nn.functional.cross_entropy(output.logits.float().transpose(1, 2), batch["labels"])
+    return loss + guide_weight * _guide(output.cross_attentions, batch["inside"]) if guide_weight else loss
+
+
+def _guide(cross_attentions, inside: torch.Tensor) -> torch.Tensor:
+    """Pulls half of the heads towards the recording that the next word is in; each digit is one token.
+
+    ``inside`` says for (item, token, frame) whether the frame belongs to it. Source: the guided attention of arXiv
+    1710.08969, with the true spans in place of a diagonal. Without it this small model stays for thousands of steps
+    where it has learned the digits' frequencies and hears nothing.
+    """
+    attention = torch.stack(cross_attentions)[:, :, :4].float().clamp(min=1e-6)  # layer, item, head, token, frame
+    inward = (attention * inside[None, :, None]).sum(dim=-1).clamp(1e-6, 1)
+    known = inside.any(dim=-1)[None, :, None].expand_as(inward)
+    return -(inward.log() * known).sum() / known.sum().clamp(min=1)
 
 
 RECIPES = {
-    "hubert": (make_hubert, hubert_loss, (Phase(5000, 1e-3, STRONG), Phase(2500, 5e-4, MILD))),
-    "whisper": (make_digit_whisper, whisper_loss, (Phase(5500, 1e-3, STRONG),)),
+    "hubert": (make_hubert, hubert_batch, hubert_loss, (Phase(5000, 1e-3, STRONG), Phase(2500, 5e-4, MILD))),
+    "whisper": (make_digit_whisper, whisper_batch, whisper_loss, (Phase(5500, 1e-3, STRONG),)),
 }
 WARM_UP_STEPS = 300
 
@@ -265,38 +295,60 @@ def phase_at(step: int, phases: tuple[Phase, ...]) -> tuple[Phase, int]:
     raise ValueError(f"{step} steps past the last phase")
 
 
-def train(corpus: Path, name: str, out: Path, *, batch: int, seed: int) -> None:
+@dataclass(frozen=True)
+class Drawing:
+    """The batch of any step.
+
+    Attributes:
+        prepare: makes tensors of waveforms and parts.
+        strings: how many.
+    """
+
+    maker: StringMaker
+    prepare: Callable[..., dict[str, torch.Tensor]]
+    phases: tuple[Phase, ...]
+    strings: int
+    seed: int
+
+    def __call__(self, step: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng([self.seed, step])
+        longest = 3 if step < 300 else 6
+        how = phase_at(step, self.phases)[0].disturbance
+        waves, parts = zip(*(self.maker.draw(rng, longest, how) for _ in range(self.strings)), strict=True)
+        return self.prepare(list(waves), parts)
+
+
+def train(corpus: Path, name: str, out: Path, *, batch: int, seed: int, device: str, workers: int) -> None:
     """Trains recipe ``name`` and writes its exponentially averaged weights to ``out/model`` every 250 steps."""
-    make, loss_of, phases = RECIPES[name]
+    make, prepare, loss_of, phases = RECIPES[name]
     steps = sum(phase.steps for phase in phases)
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     model, processor = make(out)
+    model.to(device)
     print(name, sum(p.numel() for p in model.parameters()), "parameters", flush=True)
     maker = StringMaker(read_recordings(corpus), read_digit_sentences(corpus))
+    draw = Drawing(maker, partial(prepare, processor), phases, batch, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=phases[0].peak, betas=(0.9, 0.98), weight_decay=0.02)
     averaged = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
     )
     first, state_file, started = 0, out / "state.pt", time.monotonic()
     if state_file.exists():
-        state = torch.load(state_file)
+        state = torch.load(state_file, map_location=device)
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
         first, started = state["step"], started - state["seconds"]
     model.train()
-    for step in range(first, steps):
-        rng = np.random.default_rng([seed, step])
+    for step, drawn in enumerate(drawn_ahead(draw, first, steps, workers), start=first):
         torch.manual_seed(seed * 1_000_003 + step)
         np.random.seed(seed * 1_003 + step)  # transformers draws its SpecAugment masks from NumPy's global state
-        longest = 3 if step < 300 else 6
         phase, number = phase_at(step, phases)
-        waves, parts = zip(*(maker.draw(rng, longest, phase.disturbance) for _ in range(batch)), strict=True)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(number, phase)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(model, processor, list(waves), parts, step)
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            loss = loss_of(model, {key: values.to(device) for key, values in drawn.items()}, step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -331,10 +383,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.set_float32_matmul_precision("medium")  # oneDNN: twice MKL here on the same number of cores
-    train(given.corpus, given.model, given.out, batch=given.batch, seed=given.seed)
+    how = {name: getattr(given, name) for name in ("batch", "seed", "device", "workers")}
+    train(given.corpus, given.model, given.out, **how)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@
 
 All weights are random, recordings noise, texts invented words. Wall-clock seconds depend on what else the machine does,
 so processor seconds stand beside them. The last line printed is one JSON object. Set OMP_NUM_THREADS to say how many
-cores are used; each side uses them alike.
+cores are used; each side uses them alike. Where there is a GPU, throughput and sweep compute there, both sides of them;
+``--size small`` gives them models for which that is worth while (3 GB on disk).
 """
 
 import argparse
@@ -17,6 +18,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,26 +44,68 @@ SPEC = {
 }
 SPEC_LANGUAGE_MODEL, SPEC_LORA = 3.086, {8: 3.69, 16: 7.37}  # billions; millions by rank
 
-TOY_LAYERS = 8
-TOY_ENCODER = {"d_model": 144, "encoder_layers": TOY_LAYERS, "encoder_attention_heads": 4, "encoder_ffn_dim": 576}
-TOY_QWEN = {"hidden_size": 160, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 432}
 TOY_VOCABULARY = 8000
+
+
+@dataclass(frozen=True)
+class Size:
+    """Shapes of random models, the encoder's window and hop (samples), and the seconds that recordings last."""
+
+    encoder: Mapping[str, int]
+    window_s: int
+    hop: int
+    language_model: Mapping[str, Any]
+    seconds: tuple[float, float]
+
+
+SIZES = {
+    "toy": Size(
+        {"d_model": 144, "encoder_layers": 8, "encoder_attention_heads": 4, "encoder_ffn_dim": 576},
+        6,
+        320,
+        {"hidden_size": 160, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 432}
+        | {"vocab_size": TOY_VOCABULARY},
+        (1, 6),
+    ),
+    "small": Size(
+        {"d_model": 768, "encoder_layers": 12, "encoder_attention_heads": 12, "encoder_ffn_dim": 3072},
+        30,
+        160,
+        QWEN_05B,
+        (2, 20),
+    ),
+}
 
 
 @contextmanager
 def timed(into: dict[str, Any], name: str) -> Iterator[None]:
-    """Puts wall-clock and processor seconds of the context into a record."""
+    """Puts wall-clock and processor seconds of the context into a record; a GPU has done its work at either end."""
+    settle()
     wall, processor = time.perf_counter(), time.process_time()
     yield
+    settle()
     into[f"{name}_s"] = round(time.perf_counter() - wall, 2)
     into[f"{name}_cpu_s"] = round(time.process_time() - processor, 2)
+
+
+def settle() -> None:
+    """Waits until the GPU, where there is one, has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def device_name() -> str:
+    """What computes."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 # parts on disk
 
 
-def save_whisper(folder: Path, *, window_s: int = 30, hop: int = 160, **shape: int) -> None:
-    """A random Whisper in bfloat16, its feature extractor and a tokenizer of bytes."""
+def save_whisper(
+    folder: Path, *, window_s: int = 30, hop: int = 160, dtype: torch.dtype = torch.bfloat16, **shape: int
+) -> None:
+    """A random Whisper, its feature extractor and a tokenizer of bytes."""
     from transformers import (
         WhisperConfig,
         WhisperFeatureExtractor,
@@ -72,7 +116,7 @@ def save_whisper(folder: Path, *, window_s: int = 30, hop: int = 160, **shape: i
 
     positions = window_s * RATE_HZ // hop // 2
     config = WhisperConfig(num_mel_bins=80, max_source_positions=positions, **shape)
-    WhisperForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(folder)
+    WhisperForConditionalGeneration(config).to(dtype).save_pretrained(folder)
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=window_s, hop_length=hop)
     tokenizer = WhisperTokenizer(vocab={letter: i for i, letter in enumerate(alphabet())}, merges=[], pad_token=END)
     WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
@@ -282,8 +326,12 @@ def make_words(rng: np.random.Generator, words: int) -> list[str]:
     return ["".join(rng.choice(syllables, rng.integers(2, 5))) for _ in range(words)]
 
 
-def make_toys(work: Path, recordings: int) -> tuple[Path, Path, Path]:
-    """Folders of a toy encoder and a toy language model, and a manifest of recordings of 1 to 6 s."""
+def make_toys(work: Path, recordings: int, size: Size) -> tuple[Path, Path, Path]:
+    """Folders of a random encoder and language model, and a manifest of recordings.
+
+    On a GPU our training leaves frozen parts in the type that they are stored in, so that is float32 there, the other
+    side's.
+    """
     import soundfile
 
     shutil.rmtree(work / "toys", ignore_errors=True)
@@ -293,12 +341,22 @@ def make_toys(work: Path, recordings: int) -> tuple[Path, Path, Path]:
     torch.manual_seed(0)
     words = make_words(rng, 6000)
     decoder = {"decoder_layers": 1, "decoder_attention_heads": 4, "decoder_ffn_dim": 64, "vocab_size": 300}
-    save_whisper(encoder, window_s=6, hop=320, **TOY_ENCODER, **decoder, **WHISPER_TOKENS)
+    dtype = torch.float32 if torch.cuda.is_available() else torch.bfloat16
     tokenizer = make_tokenizer([" ".join(words), *[PROMPT] * 50], TOY_VOCABULARY)
-    shape = {**QWEN, **TOY_QWEN, "vocab_size": TOY_VOCABULARY, "pad_token_id": tokenizer.eos_token_id}
-    save_qwen(language_model, tokenizer, torch.float32, shape)
+    shape = {**QWEN, **size.language_model, "pad_token_id": tokenizer.eos_token_id}
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        save_whisper(
+            encoder,
+            window_s=size.window_s,
+            hop=size.hop,
+            dtype=dtype,
+            **size.encoder,
+            **decoder,
+            **WHISPER_TOKENS,
+        )
+        save_qwen(language_model, tokenizer, torch.float32, shape)
     lines = []
-    for number, seconds in enumerate(rng.uniform(1, 6, recordings)):
+    for number, seconds in enumerate(rng.uniform(*size.seconds, recordings)):
         soundfile.write(data / f"{number}.flac", noise(seconds, number), RATE_HZ)
         said = " ".join(rng.choice(words, max(1, round(2.5 * seconds))))  # as fast as people read aloud
         lines.append(json.dumps({"audio": f"{number}.flac", "text": said}))
@@ -318,7 +376,7 @@ def recipe(given: argparse.Namespace, toys: tuple[Path, Path, Path], cache: Path
         "encoder": {"model": encoder, **changes},
         "language_model": {"model": language_model},
         "data": {"train": data},
-        "training": {"epochs": given.epochs, "batch": given.batch, "precision": "fp32"},
+        "training": {"epochs": given.epochs, "batch": given.batch, "precision": given.precision},
     }
     if given.lora_rank:
         content["lora"] = {"r": given.lora_rank, "alpha": 2 * given.lora_rank}
@@ -351,11 +409,11 @@ def throughput(given: argparse.Namespace) -> dict[str, Any]:
     """Seconds of audio learned from in a second: ours from kept features, and what the published code does."""
     from paretone.data import open_data
 
-    toys = make_toys(given.work, given.recordings)
+    toys = make_toys(given.work, given.recordings, SIZES[given.size])
     warm_up(given, toys)
     audio_s = given.epochs * open_data(str(toys[2])).audio_s
     record: dict[str, Any] = {"what": "throughput", "threads": torch.get_num_threads(), "audio_s": round(audio_s, 1)}
-    record |= {name: getattr(given, name) for name in ("recordings", "epochs", "batch", "lora_rank")}
+    record |= setting(given)
     record["published"] = published(given, toys)
     record["ours"] = from_features(given, toys)
     if given.direct:
@@ -377,6 +435,12 @@ def throughput(given: argparse.Namespace) -> dict[str, Any]:
     return record | {"audio_s_per_s": {name: round(rate, 2) for name, rate in per_s.items()}}
 
 
+def setting(given: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for, and what computes."""
+    asked = ("size", "precision", "recordings", "epochs", "batch", "lora_rank")
+    return {"device": device_name()} | {name: getattr(given, name) for name in asked}
+
+
 def warm_up(given: argparse.Namespace, toys: tuple[Path, Path, Path]) -> None:
     """A few steps of each side, so that no import is timed."""
     few = toys[2].with_name("few.jsonl")
@@ -392,7 +456,13 @@ def published(given: argparse.Namespace, toys: tuple[Path, Path, Path]) -> dict[
 
     record: dict[str, Any] = {}
     with timed(record, "call"):
-        training = prepare(*toys, epochs=given.epochs, batch=given.batch, lora_rank=given.lora_rank)
+        training = prepare(
+            *toys,
+            epochs=given.epochs,
+            batch=given.batch,
+            lora_rank=given.lora_rank,
+            is_bf16=given.precision == "bf16",
+        )
         with timed(record, "loop"):
             log = training.run()
     tenth = math.ceil(len(log) / 10 / given.epochs)
@@ -419,12 +489,11 @@ def sweep(given: argparse.Namespace) -> dict[str, Any]:
     """Eight depths from one pass over the encoder, beside the same trainings alone, which only read features."""
     from paretone.train.slam.training import fill_features
 
-    toys = make_toys(given.work, given.recordings)
+    toys = make_toys(given.work, given.recordings, SIZES[given.size])
     warm_up(given, toys)
-    cache, depths = given.work / "cache", range(1, TOY_LAYERS + 1)
+    cache, depths = given.work / "cache", range(1, SIZES[given.size].encoder["encoder_layers"] + 1)
     shutil.rmtree(cache, ignore_errors=True)
-    record: dict[str, Any] = {"what": "sweep", "threads": torch.get_num_threads()}
-    record |= {name: getattr(given, name) for name in ("recordings", "epochs", "batch", "lora_rank")}
+    record: dict[str, Any] = {"what": "sweep", "threads": torch.get_num_threads()} | setting(given)
     with timed(record, "fill"):
         fill_features(recipe(given, toys, cache), depths)
     runs = [trained(recipe(given, toys, cache, keep=depth), given.work / "run") for depth in depths]
@@ -454,6 +523,8 @@ def main() -> None:
         if measure is not sizes:
             command.add_argument("work", type=Path)
         if measure in (throughput, sweep):
+            command.add_argument("--size", choices=SIZES, default="toy", help="small: Whisper-small, Qwen2.5-0.5B")
+            command.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: autocast")
             command.add_argument("--recordings", type=int, default=160)
             command.add_argument("--epochs", type=int, default=3)
             command.add_argument("--batch", type=int, default=8)

@@ -6,6 +6,7 @@ batch and the encoder runs over them at every step without a mask; the language 
 are copied to the CPU at every step, where accuracy and word error rate of the most likely tokens are counted.
 
 It is kind to that code in three ways: no gradient checkpointing, no dev set, nothing saved. On a CPU the copy is free.
+Where there is a GPU it computes there.
 benchmarks/slam.py throughput runs it.
 """
 
@@ -143,6 +144,12 @@ def metrics(scores: Tensor, labels: Tensor, tokenizer: Any) -> tuple[float, floa
     return accuracy, jiwer.wer(meant, said)
 
 
+def moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A batch with its tensors on the device, prompts included."""
+    tensors = {name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor)}
+    return {**batch, **tensors, "prompts": [prompt.to(device) for prompt in batch["prompts"]]}
+
+
 @dataclass
 class Training:
     """Everything that is built before the first step."""
@@ -151,6 +158,8 @@ class Training:
     loader: Any
     tokenizer: Any
     epochs: int
+    device: torch.device
+    is_bf16: bool
 
     def run(self) -> list[dict[str, float]]:
         """Trains; what was logged at every step."""
@@ -162,7 +171,9 @@ class Training:
         self.model.encoder.eval()
         for _ in range(self.epochs):
             for batch in self.loader:
-                output = self.model(batch)
+                batch = moved(batch, self.device)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bf16):
+                    output = self.model(batch)
                 optimizer.zero_grad()
                 output.loss.backward()
                 nn.utils.clip_grad_norm_(moving, 1.0)
@@ -174,16 +185,25 @@ class Training:
 
 
 def prepare(
-    encoder: Path, language_model: Path, manifest: Path, *, epochs: int, batch: int, lora_rank: int = 0, seed: int = 42
+    encoder: Path,
+    language_model: Path,
+    manifest: Path,
+    *,
+    epochs: int,
+    batch: int,
+    lora_rank: int = 0,
+    is_bf16: bool = False,
+    seed: int = 42,
 ) -> Training:
     """A training of the parts in two folders on the recordings of a manifest (JSON lines of audio and text)."""
     from transformers import AutoTokenizer, WhisperFeatureExtractor
 
     torch.manual_seed(seed)
-    model = Published(encoder, language_model, lora_rank)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = Published(encoder, language_model, lora_rank).to(device)
     tokenizer = AutoTokenizer.from_pretrained(language_model)
     extractor = WhisperFeatureExtractor.from_pretrained(encoder)
     entries = [json.loads(line) for line in manifest.read_text().splitlines()]
     collator = Collator(extractor, tokenizer, manifest.parent)
     loader = torch.utils.data.DataLoader(entries, batch_size=batch, shuffle=True, collate_fn=collator)
-    return Training(model, loader, tokenizer, epochs)
+    return Training(model, loader, tokenizer, epochs, device, is_bf16)

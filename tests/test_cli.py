@@ -149,6 +149,7 @@ def test_depth_needs_no_sparsity_when_its_settings_say_it(place: Path, tmp_path:
         (["evaluate", "model", "--data", "nowhere.jsonl"], "nowhere.jsonl"),
         (["evaluate", "model", "--data", "data.jsonl", "--limit", "0"], "limit"),
         (["evaluate", "model", "--data", "data.jsonl", "--normaliser", "mine"], "mine"),
+        (["evaluate", "model", "--data", "data.jsonl", "--device", "toaster"], "device 'toaster' is not usable here"),
         (["transcribe", "model", "absent.wav"], "absent.wav"),
         (["score", "absent.jsonl"], "absent.jsonl"),
         (["report", "absent", "--out", "OUT"], "absent"),

@@ -32,6 +32,7 @@ from paretone.evaluation import evaluate as evaluate_function
 from paretone.evaluation.measure import machine
 from paretone.memory import peak_rss_bytes, reset_peak_rss
 from paretone.model import load
+from paretone.model.loading import chosen_device
 from paretone.results import read_result, read_transcripts, score
 
 LENGTHS_S = (1.0, 1.7, 0.6, 1.7, 0.6, 1.33)
@@ -425,8 +426,17 @@ def test_a_model_without_a_head_is_refused(tmp_path, corpus):
         transcribe(folder, [])
 
 
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_auto_is_a_gpu_where_there_is_one(has_gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert chosen_device("auto") == ("cuda" if has_gpu else "cpu")
+    assert chosen_device("cuda:1") == "cuda:1"
+
+
 def test_a_bf16_checkpoint_is_evaluated_in_float32(tmp_path, corpus):
     folder = tiny.save_tiny(tmp_path / "half", "hubert", dtype=torch.bfloat16)
-    found = evaluate(folder, corpus, limit=2)
+    found = evaluate(folder, corpus, limit=2, device="cpu")
     assert found.decoding["dtype"] == "float32"
+    assert found.decoding["device"] == "cpu"
+    assert "accelerator" not in found.decoding
     assert found.size_bytes < 2.5 * found.parameters + 20_000

@@ -187,6 +187,21 @@ def test_a_pipeline_transcribes(parts: dict[str, Path], tmp_path: Path) -> None:
     assert heard == expected
 
 
+def test_adapters_are_float32_in_a_language_model_that_is_not(parts: dict[str, Path], tmp_path: Path) -> None:
+    """Updates of 1e-4 of a weight are lost in bfloat16, the type that most models are stored and kept in on a GPU."""
+    model, processor = made(parts, lora=Lora(2, 4), dtype="bfloat16")
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert {p.dtype for name, p in trainable.items() if "lora_" in name} == {torch.float32}
+    assert {p.dtype for name, p in model.language_model.named_parameters() if "lora_" not in name} == {torch.bfloat16}
+    with torch.no_grad():
+        for parameter in trainable.values():
+            parameter.add_(1e-4 * torch.randn_like(parameter))
+    (tmp_path / "run").mkdir()
+    save_slam(model, processor, tmp_path / "run")
+    loaded = dict(load(tmp_path / "run", dtype="bfloat16")[0].named_parameters())
+    assert all(torch.equal(parameter, loaded[name]) for name, parameter in trainable.items())
+
+
 def test_only_what_is_to_be_trained_gets_gradients(parts: dict[str, Path]) -> None:
     model, processor = made(parts, lora=Lora(2, 4))
     model.train()

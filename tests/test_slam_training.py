@@ -21,6 +21,7 @@ from paretone.errors import UserError
 from paretone.evaluation import evaluate
 from paretone.model import load
 from paretone.plan import parse_settings
+from paretone.train.slam import training
 from paretone.train.slam.recipe import checked_slam_recipe, read_slam_recipe
 from paretone.train.slam.samples import BucketOrder
 
@@ -307,6 +308,21 @@ def test_a_pruned_encoder_can_learn_from_the_whole_one(place: Path, tmp_path: Pa
     api.merge_slam(tmp_path / "run", tmp_path / "merged")
     assert same(dict(model.audio_tower.state_dict()), dict(load(tmp_path / "merged")[0].audio_tower.state_dict()))
     assert same(dict(model.state_dict()), trained_again(content, tmp_path / "again"))
+
+
+def test_an_encoder_stored_in_bfloat16_learns_in_float32(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where frozen parts stay as they are stored."""
+    assembled = training._assembled
+    monkeypatch.setattr(training, "_assembled", lambda recipe, device: assembled(recipe, "cuda"))
+    content = recipe(place, training={"precision": "fp32"})
+    half = tiny.save_tiny(tmp_path / "half", "whisper", dtype=torch.bfloat16)
+    content["encoder"] = {"model": str(half), "keep": 2, "distil": {"epochs": 1, "learning_rate": 1e-3}}
+    api.train_slam(checked_slam_recipe(content, "test"), tmp_path / "run")
+    model, _ = load(tmp_path / "run")
+    assert model.audio_tower.dtype == torch.float32
+    assert not torch.equal(model.audio_tower.conv1.weight, model.audio_tower.conv1.weight.bfloat16().float())
 
 
 def trained_again(content: dict[str, Any], out: Path) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """Trains the embedded recognisers of spoken digit strings on real speech.
 
     python training/digits.py CORPUS --model hubert --out RUN
-    python training/digits.py CORPUS --model whisper --out RUN [--device cuda --workers 2]
+    python training/digits.py CORPUS --model whisper --out RUN [--device cuda --workers 4]
 
 CORPUS is a clone of github.com/Jakobovski/free-spoken-digit-dataset, or a folder that also holds speechocean762,
 whose 130 real digit sentences then join the training. A run that was cut continues from RUN/state.pt.
@@ -335,7 +335,7 @@ def train(corpus: Path, name: str, out: Path, *, batch: int, seed: int, device: 
     )
     first, state_file, started = 0, out / "state.pt", time.monotonic()
     if state_file.exists():
-        state = torch.load(state_file, map_location=device)
+        state = torch.load(state_file, map_location="cpu")  # AdamW would read step counts on a GPU one by one
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])

@@ -127,7 +127,7 @@ class Training:
         self.averaged = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=average)
         self.step, self.seconds = 0, 0.0
         if (out / "state.pt").exists():
-            state = torch.load(out / "state.pt", map_location=device)
+            state = torch.load(out / "state.pt", map_location="cpu")
             for name in ("model", "averaged", "optimizer"):
                 getattr(self, name).load_state_dict(state[name])
             self.step, self.seconds = state["step"], state["seconds"]

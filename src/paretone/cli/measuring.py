@@ -33,6 +33,7 @@ def evaluate(
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Measure on recordings that a model was fine-tuned or calibrated on.")
     ] = False,
+    device: o.Device = "auto",
     as_json: o.Json = False,
 ) -> None:
     """Measure words wrong, parameters, bytes and speed; with a baseline also whether the difference is real."""
@@ -50,6 +51,7 @@ def evaluate(
         normaliser=normaliser,
         revision=revision,
         seed=seed,
+        device=device,
         allow_seen=allow_seen,
         command=["paretone", *sys.argv[1:]],
     )
@@ -62,9 +64,12 @@ def evaluate(
     from rich.console import Console
 
     from paretone.report import terminal_table
+    from paretone.report.words import printable
 
     Console(width=None if sys.stdout.isatty() else 140).print(terminal_table([result]))
     print(f"normaliser {result.normaliser}, {result.utterances} utterances, {result.words} words")
+    if gpu := result.decoding.get("accelerator"):
+        print(f"on {printable(gpu)} in {result.decoding['dtype']}")
     _show_languages(result)
     _show_guards(result)
     _show_verdicts(result)
@@ -170,12 +175,13 @@ def transcribe(
     audio: Annotated[list[Path], typer.Argument(help="Audio files of any rate and length.")],
     language: o.Language = None,
     revision: o.Revision = None,
+    device: o.Device = "auto",
     as_json: o.Json = False,
 ) -> None:
     """Write down what is said in recordings."""
     from paretone.evaluation import transcribe as listen
 
-    heard = listen(model, audio, revision=revision, language=language)
+    heard = listen(model, audio, revision=revision, language=language, device=device)
     if as_json:
         rows = [{"audio": t.audio, "text": t.text, "duration_s": t.duration_s} for t in heard]
         print(json.dumps({"model": model, "transcriptions": rows}, ensure_ascii=False))

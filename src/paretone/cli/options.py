@@ -86,6 +86,9 @@ Seed = Annotated[int | None, typer.Option(help="Of all chance; 0 by default.", m
 Language = Annotated[
     str | None, typer.Option(help="Code of the language, where the data does not tell, e.g. en, da, nl.")
 ]
+Device = Annotated[
+    str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:N; on a GPU in the type that is stored.")
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip and name bad recordings and empty references.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if this command wrote it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]

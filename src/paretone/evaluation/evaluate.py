@@ -13,11 +13,12 @@ from paretone.checkpoint import Checkpoint, locate, open_checkpoint
 from paretone.data import TRAINING_FILE, Data, open_data, read_making, refuse_seen, seen_utterances
 from paretone.errors import UserError
 from paretone.evaluation.decode import BATCH_S, decode
-from paretone.evaluation.measure import count_macs, count_parameters, machine, reference_input
+from paretone.evaluation.measure import accelerator, count_macs, count_parameters, machine, reference_input
 from paretone.folders import check_new_folder, new_folder
 from paretone.memory import peak_rss_bytes, reset_peak_rss
 from paretone.model import load, weight_files
 from paretone.model.hearing import Recogniser, recogniser
+from paretone.model.loading import chosen_device
 from paretone.results import Result, Transcript, choose, compare, score, write_result, write_transcripts
 from paretone.results.normalise import AUTO
 from paretone.results.schema import (
@@ -56,6 +57,7 @@ def decode_once(model: str | Path, data: str | Path, *, batch_s: float = BATCH_S
     Raises:
         UserError: as `evaluate`.
     """
+    device = chosen_device(device)
     checkpoint, found = open_checkpoint(locate(model)), open_data(data)
     refuse_seen(str(model), checkpoint.folder, found)
     return _run(str(model), None, checkpoint, found, batch_s=batch_s, device=device)
@@ -94,7 +96,8 @@ def evaluate(
         seed: of the bootstrap.
         normaliser: "auto", "whisper-english", "digits", "basic" or "slam"; see `paretone.results.choose`.
         revision: of ``model``, where it is a hub id.
-        device: on "cpu" the arithmetic is float32, elsewhere it has the checkpoint's own type.
+        device: "cpu", "cuda", "cuda:1", …, or "auto" for a GPU where there is one; on "cpu" the arithmetic is float32,
+            elsewhere it has the checkpoint's own type.
         allow_seen: whether recordings that a model was fine-tuned or calibrated on may be measured; the result
             counts them.
         command: what was typed, for the record.
@@ -103,6 +106,7 @@ def evaluate(
         UserError: if the model, the data or ``out`` can't be used, or, without ``allow_seen``, a model was fine-tuned
             or calibrated on recordings of ``data``.
     """
+    device = chosen_device(device)
     if out is not None:
         check_new_folder(Path(out), overwrite=overwrite, ours=(RESULT_FILE,))
     ready = baseline if isinstance(baseline, Run) else None
@@ -154,6 +158,8 @@ def _run(name: str, revision: str | None, checkpoint: Checkpoint, found: Data, *
         "dtype": str(model.dtype).removeprefix("torch."),
         "macs_of": reference_input(model)[0],
     }
+    if (gpu := accelerator(model.device)) is not None:
+        decoding["accelerator"] = gpu
     if ready.is_slam:
         decoding["guards"] = decoded.guards
     costs = {

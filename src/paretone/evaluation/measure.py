@@ -71,6 +71,11 @@ def count_macs(model: Any) -> int:
     return int(counter.get_total_flops()) // 2
 
 
+def accelerator(device: torch.device) -> str | None:
+    """The name of a GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
 def machine() -> Machine:
     """This machine and the versions that decide about speed and results."""
     return Machine(

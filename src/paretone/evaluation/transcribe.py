@@ -9,6 +9,7 @@ from paretone.errors import UserError
 from paretone.evaluation.decode import BATCH_S, decode
 from paretone.model import load
 from paretone.model.hearing import recogniser
+from paretone.model.loading import chosen_device
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def transcribe(
         model: local folder, hub id or embedded name.
         audios: files of any rate and length; long ones are cut at quiet points.
         language: told to a multilingual Whisper; otherwise it finds out.
+        device: as in `evaluate`.
 
     Raises:
         UserError: if the model can't be used, no file is given, or one can't be read to its end.
@@ -42,6 +44,7 @@ def transcribe(
     if not audios:
         raise UserError("no audio to transcribe; give one or more files")
     recordings = [_recording(Path(audio), language) for audio in audios]
+    device = chosen_device(device)
     loaded, processor = load(model, revision=revision, device=device, dtype="float32" if device == "cpu" else None)
     decoded = decode(recogniser(str(model), loaded, processor), recordings, batch_s=batch_s)
     return [Transcription(r.name, text, r.duration_s) for r, text in zip(recordings, decoded.texts, strict=True)]

@@ -211,6 +211,15 @@ def load_processor(folder: Path) -> "ProcessorMixin":
             ) from error
 
 
+def chosen_device(asked: str) -> str:
+    """What was asked for; of "auto" a GPU where there is one, else the CPU."""
+    import torch
+
+    if asked != "auto":
+        return asked
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _device(device: "str | torch.device") -> "torch.device":
     import torch
 

@@ -105,8 +105,9 @@ class Watch(TrainerCallback):
     def _decode(self, dev: Dev, lowest: float) -> float:
         """The dev WER of the weights as they would be stored; keeps them if it is lower than the ``lowest`` so far."""
         task = self.task
-        # the decoding may draw from the generators that dropout draws from
-        with torch.random.fork_rng(), task.as_delivered():
+        # the decoding may draw from the generators that dropout draws from; those of other GPUs are other processes'
+        device = task.model.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), task.as_delivered():
             rate = dev.word_error_rate(task.model, task.processor)
         if rate < lowest:
             with task.run.new_best() as folder:

@@ -28,7 +28,7 @@ def add_lora(language_model: Any, lora: Lora) -> None:
     Raises:
         UserError: if a target is no linear layer of the model, or a number is out of range.
     """
-    from peft import LoraConfig, inject_adapter_in_model
+    from peft import LoraConfig
 
     _check(language_model, lora)
     config = LoraConfig(
@@ -38,7 +38,17 @@ def add_lora(language_model: Any, lora: Lora) -> None:
         target_modules=list(lora.targets),
         task_type="CAUSAL_LM",
     )
+    _inject(language_model, config)
+
+
+def _inject(language_model: Any, config: Any) -> None:
+    """Puts adapters in, in float32 whatever the model is in: in bfloat16 small updates would be rounded away."""
+    from peft import inject_adapter_in_model
+
     inject_adapter_in_model(config, language_model)  # add_adapter of transformers does this and asks for newer versions
+    for name, parameter in language_model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
 
 
 def _check(language_model: Any, lora: Lora) -> None:
@@ -84,7 +94,7 @@ def load_lora(language_model: Any, folder: Path) -> None:
     Raises:
         UserError: if they were made for another model: one is missing, left over or of another shape.
     """
-    from peft import PeftConfig, inject_adapter_in_model
+    from peft import PeftConfig
 
     try:
         config = PeftConfig.from_pretrained(str(folder))
@@ -92,7 +102,7 @@ def load_lora(language_model: Any, folder: Path) -> None:
         raise UserError(f"{folder}: the adapter's configuration is missing or damaged ({error})") from error
     targets = tuple(config.target_modules)
     _check(language_model, Lora(config.r, config.lora_alpha, config.lora_dropout, targets))
-    inject_adapter_in_model(config, language_model)
+    _inject(language_model, config)
     put_lora(language_model, folder)
 
 

@@ -256,9 +256,11 @@ def _distilled(
     run: Unfinished,
     checkpoint_every_s: float,
 ) -> float:
-    """Teaches the model's encoder, which the run then holds itself."""
+    """Teaches the model's encoder, which the run then holds itself, in float32 however it is stored."""
     how = recipe.encoder.distil
     assert how is not None
+    model.audio_tower.float()
+    model.audio_tower.config.dtype = torch.float32
     teacher = whole_tower(recipe.encoder.model, recipe.encoder.revision)
     mine = dataclasses.replace(settings, epochs=how.epochs, learning_rate=how.learning_rate, patience=None)
     inner = Unfinished(run.folder / "distilling")
@@ -305,7 +307,9 @@ def fill_features(recipe: SlamRecipe, depths: Sequence[int] | None = None) -> di
     if not 1 <= wanted[0] <= wanted[-1] <= there:
         raise UserError(f"--depths {wanted}: {recipe.encoder.model} has {there} layers, so give 1 to {there}")
     whole = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"keep": wanted[-1]}), "lora": None})
-    model, processor = _assembled(whole, "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, processor = _assembled(whole, device)
+    model.audio_tower.to(device)
     caches = caches_of(recipe, model, processor, wanted)
     samples, _ = _samples(recipe, _training_data(recipe), processor)
     gb = recipe.features.gb  # type: ignore[union-attr]

@@ -20,7 +20,8 @@ import numpy as np
 
 LANGUAGES = ("da", "nl", "en")
 REMOVED = (0, 2)
-EPOCHS = {"da": 40, "nl": 20, "en": 14}  # about as many updates for each
+RECORDINGS = {"da": 400, "nl": 1000, "en": 1600}  # the first of train-xx.jsonl, which is in random order
+EPOCHS = {"da": 20, "nl": 8, "en": 5}  # 500 updates for each
 RESAMPLES = 2000
 
 
@@ -51,7 +52,12 @@ def recipe_of(cell: Cell, work: Path, runs: Path, encoder: str, lm: str, layers:
         "encoder": {"model": encoder, "keep": layers - cell.removed},
         "language_model": {"model": lm},
         "projector": {"settings": {"k": 2, "hidden": 320, "dropout": 0.1}, "match_embeddings": True},
-        "data": {"train": str(work / f"train-{cell.language}.jsonl"), "dev": str(work / f"dev-{cell.language}.jsonl")},
+        "data": {
+            "train": str(work / f"train-{cell.language}.jsonl"),
+            "limit": RECORDINGS[cell.language],
+            "dev": str(work / f"dev-{cell.language}.jsonl"),
+            "dev_limit": 24,
+        },
         "training": {"epochs": EPOCHS[cell.language], "batch": 16, "learning_rate": 2e-3, "seed": seed},
         "decoding": {"beams": 1, "max_new_tokens": 60},
         "features": {"cache": str(runs / "features")},

@@ -1,6 +1,7 @@
 """Synthetic speech from eSpeak NG, called through ctypes, with the time at which each word begins."""
 
 import ctypes
+import zlib
 from functools import cache
 
 import espeakng_loader
@@ -63,6 +64,8 @@ class Synthesiser:
         for parameter, value in ((RATE_WPM, words_per_minute), (PITCH, pitch), (PITCH_RANGE, pitch_range)):
             self.library.espeak_SetParameter(parameter, value, 0)
         data = text.encode()
+        # breath is random, by a seed that is otherwise the time of day
+        self.library.espeak_ng_SetRandSeed(ctypes.c_long(zlib.crc32(f"{voice}: {text}".encode())))
         self.library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 0, 0, CHARS_UTF8, None, None)
         self.library.espeak_Synchronize()
         samples = np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)

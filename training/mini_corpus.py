@@ -23,8 +23,8 @@ LONGEST_S = 5.8
 LETTERS = "'abcdefghijklmnopqrstuvwxyzàáåæçèéêëíïñóôöøúü"
 PHRASES = {"en": 6000, "nl": 4000, "da": 1500}
 SENTENCES = {"en": 1000, "nl": 700, "da": 250}
-TRAIN_FILES = {"en": 1600, "nl": 1000, "da": 400}
-DIGIT_STRINGS = 400  # of TRAIN_FILES["en"], joined from real recordings
+TRAIN_FILES = {"en": 6400, "nl": 4000, "da": 1600}
+DIGIT_STRINGS = 800  # of TRAIN_FILES["en"], joined from real recordings
 HELD_OUT = {"test": 120, "dev": 60}
 VOICES = {"da": ["da"], "nl": ["nl"], "en": ["en-us", "en", "en-gb-scotland", "en-gb-x-rp"]}
 UNHEARD = {"test": ("linda", "quincy"), "dev": ("shelby", "marco")}
@@ -133,7 +133,7 @@ def prepare(corpus: Path, work: Path, *, seed: int) -> None:
             for i in range(0, len(texts), 200):
                 how = [seed, 7, LANGUAGES.index(language), ("train", "dev", "test").index(part), i]
                 jobs.append((language, part, texts[i : i + 200], how))
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(max_tasks_per_child=1) as pool:  # eSpeak remembers what it said before
         made = list(pool.map(speak, *zip(*((t, g, p, s) for g, p, t, s in jobs), strict=True)))
     spoken: dict[tuple[str, str], list[Spoken]] = {}
     for (language, part, _, _), found in zip(jobs, made, strict=True):
@@ -146,8 +146,8 @@ def prepare(corpus: Path, work: Path, *, seed: int) -> None:
             rng = np.random.default_rng([seed, 8, LANGUAGES.index(language)])
             long_enough = [each for each in found if len(each.samples) > RATE_HZ]
             strings = digit_strings(corpus, seed) if language == "en" else []
-            count = TRAIN_FILES[language] - len(strings)
-            chosen = [long_enough[i] for i in sorted(rng.permutation(len(long_enough))[:count])] + strings
+            pool = [long_enough[i] for i in rng.permutation(len(long_enough))[: TRAIN_FILES[language] - len(strings)]]
+            chosen = [(pool + strings)[i] for i in rng.permutation(len(pool) + len(strings))]
         _write_files(work, f"{part}-{language}", chosen, language)
 
 

@@ -194,7 +194,7 @@ def prepare(corpus: Path, work: Path, *, seed: int) -> None:
     jobs.append((_real_batch, parts["dev"], "dev"))
     jobs += [(_synthetic_batch, texts[i : i + 200], [seed, 2, i]) for i in range(0, len(texts), 200)]
     with (
-        ProcessPoolExecutor() as pool,
+        ProcessPoolExecutor(max_tasks_per_child=1) as pool,  # eSpeak remembers what it said before
         (work / "audio.i16").open("wb") as audio,
         (work / "index.jsonl").open("w", encoding="utf-8") as index,
     ):

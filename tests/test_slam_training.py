@@ -283,6 +283,7 @@ def test_two_processes_train_as_one_does(place: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" updates in ") == 1
     two, _ = load(tmp_path / "two")
     for name, tensor in two.state_dict().items():
         assert torch.allclose(tensor, one[name], atol=1e-4), name

@@ -41,6 +41,7 @@ def train(
     from paretone.api import train_slam
     from paretone.plan import parse_settings
     from paretone.train.slam.recipe import read_slam_recipe
+    from paretone.train.together import is_main
     from paretone.train.unfinished import folder_of
 
     read = read_slam_recipe(recipe, parse_settings(changes or []))
@@ -61,6 +62,8 @@ def train(
         )
     except KeyboardInterrupt as interrupt:
         interrupted(interrupt)
+    if not is_main():
+        return  # the first process speaks for all
     for notice in done.notices:
         print(f"note: {notice}", file=sys.stderr)
     record = done.record

@@ -60,6 +60,7 @@ def finetune(
     given = locals()
     from paretone.api import finetune as carry_out
     from paretone.train import Settings
+    from paretone.train.together import is_main
 
     settings = {each.name: given[each.name] for each in dataclasses.fields(Settings)}
     try:
@@ -79,6 +80,8 @@ def finetune(
         )
     except KeyboardInterrupt as interrupt:
         interrupted(interrupt)
+    if not is_main():
+        return  # the first process speaks for all
     for notice in done.notices:
         print(f"note: {notice}", file=sys.stderr)
     if as_json:

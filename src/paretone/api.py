@@ -213,12 +213,13 @@ def merge_slam(run: str | Path, out: str | Path, *, overwrite: bool = False) -> 
     """
     from paretone.checkpoint import locate, open_checkpoint
     from paretone.data import TRAINING_FILE
+    from paretone.families import SLAM
     from paretone.folders import check_apart, new_folder
     from paretone.model.slam.assembly import merge_slam as carry_out
 
     folder, out = locate(run), Path(out)
     check_apart(folder, out)
-    if open_checkpoint(folder).config.get("model_type") != "slam_asr":
+    if open_checkpoint(folder).config.get("model_type") != SLAM:
         raise UserError(f"{run} is no speech LLM; give the folder of a run of paretone slam train")
     with new_folder(out, overwrite=overwrite, ours=("config.json",)) as partial:
         carry_out(folder, partial)

@@ -2,7 +2,6 @@
 
 import os
 import platform
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from paretone.data import RATE_HZ
+from paretone.families import SLAM
 from paretone.results.schema import Machine
 
 CTC_SECONDS = 10
@@ -30,8 +30,8 @@ def reference_input(model: Any) -> tuple[str, dict[str, torch.Tensor]]:
     positions). A speech LLM: what its encoder would get, and 50 tokens.
     """
     config = model.config
-    if config.model_type == "slam_asr":
-        said, inputs = reference_input(_Tower(config.audio_config, model.audio_tower.dtype))
+    if config.model_type == SLAM:
+        said, inputs = reference_input(model.audio_tower)
         inputs.pop("decoder_input_ids", None)
         labels = torch.zeros(1, WHISPER_TOKENS, device="meta", dtype=torch.long)
         return f"{said.partition(' and ')[0]} and {WHISPER_TOKENS} tokens", {**inputs, "labels": labels}
@@ -44,14 +44,6 @@ def reference_input(model: Any) -> tuple[str, dict[str, torch.Tensor]]:
         "input_features": torch.empty(1, config.num_mel_bins, frames, device="meta", dtype=model.dtype),
         "decoder_input_ids": torch.zeros(1, tokens, device="meta", dtype=torch.long),
     }
-
-
-@dataclass(frozen=True)
-class _Tower:
-    """An encoder as `reference_input` looks at it."""
-
-    config: Any
-    dtype: torch.dtype
 
 
 def count_macs(model: Any) -> int:

@@ -16,7 +16,9 @@ from typing import Any
 from paretone.errors import UserError
 from paretone.groups import Shapes, Table
 
-__all__ = ["family_of", "known_families", "table_of"]
+__all__ = ["SLAM", "family_of", "known_families", "table_of"]
+
+SLAM = "slam_asr"  # the model type of speech LLMs, which are no family: their parts shrink each by itself
 
 
 def known_families() -> list[str]:
@@ -32,7 +34,7 @@ def family_of(config: Mapping[str, Any], where: str) -> ModuleType:
     """
     model_type = str(config.get("model_type"))
     if model_type not in known_families():
-        slam = "; compress its encoder, and train a projector for that" if model_type == "slam_asr" else ""
+        slam = "; compress its encoder, and train a projector for that" if model_type == SLAM else ""
         raise UserError(
             f"{where}: model_type {model_type!r} is not supported; supported are {', '.join(known_families())}{slam}"
         )

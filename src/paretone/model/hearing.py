@@ -6,7 +6,7 @@ from typing import Any
 
 from paretone.data import RATE_HZ
 from paretone.errors import UserError
-from paretone.model.loading import SLAM
+from paretone.families import SLAM
 
 CTC_WINDOW_S = 30.0
 

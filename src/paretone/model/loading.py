@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paretone.errors import UserError, did_you_mean
+from paretone.families import SLAM
 from paretone.model.registration import STOCK, register
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flex_attention")
 DTYPES = ("float32", "float16", "bfloat16")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt")
-SLAM = "slam_asr"
 EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -186,6 +186,17 @@ def _refuse_differences(folder: Path, base_class: str, info: dict[str, Any]) -> 
     found += [_one_line(message) for message in info.get("error_msgs") or []]
     if found:
         raise UserError(f"{folder}: the tensors are not those of its {base_class}. {'; '.join(found)}")
+
+
+def check_shapes(complaint: str, needed: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raises UserError, which begins with ``complaint``, unless both hold the same names with the same ``shape``."""
+    wanted, found = ({name: tuple(each.shape) for name, each in side.items()} for side in (needed, given))
+    differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if differing:
+        raise UserError(
+            f"{complaint}: {len(differing)} tensors are missing, left over or of another shape, the first "
+            f"{differing[0]!r}"
+        )
 
 
 def load_processor(folder: Path) -> "ProcessorMixin":

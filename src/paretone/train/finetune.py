@@ -20,8 +20,9 @@ from paretone.data import (
     write_making,
 )
 from paretone.errors import UserError
+from paretone.families import SLAM
 from paretone.folders import check_apart, check_new_folder, new_folder
-from paretone.model import SLAM, load
+from paretone.model import load
 from paretone.model.hearing import Recogniser, recogniser
 from paretone.train.card import training_card
 from paretone.train.samples import Sample, samples_of

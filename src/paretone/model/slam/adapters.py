@@ -8,6 +8,7 @@ from torch import nn
 
 from paretone.checkpoint import read_tensors, write_tensors
 from paretone.errors import UserError, did_you_mean
+from paretone.model.loading import check_shapes
 
 FOLDER, FILE = "adapter", "adapter_model.safetensors"
 
@@ -116,14 +117,9 @@ def put_lora(language_model: Any, folder: Path) -> None:
 
     stored = read_tensors(folder / FILE)
     stored = {name.removeprefix("base_model.model."): tensor for name, tensor in stored.items()}
-    needed = {name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(language_model).items()}
-    given = {name: tuple(tensor.shape) for name, tensor in stored.items()}
-    if needed != given:
-        differing = sorted(name for name in needed.keys() | given.keys() if needed.get(name) != given.get(name))
-        raise UserError(
-            f"{folder}: the adapter does not fit the language model: {len(differing)} tensors are missing, left "
-            f"over or of another shape, the first {differing[0]!r}"
-        )
+    check_shapes(
+        f"{folder}: the adapter does not fit the language model", get_peft_model_state_dict(language_model), stored
+    )
     set_peft_model_state_dict(language_model, stored)
 
 

@@ -13,6 +13,8 @@ import torch
 
 from paretone.checkpoint import Checkpoint, Entry, TensorWriter, locate, open_checkpoint, read_tensors
 from paretone.errors import UserError
+from paretone.families import SLAM
+from paretone.model.loading import check_shapes
 from paretone.model.slam.adapters import FOLDER as ADAPTER
 from paretone.model.slam.adapters import Lora, add_lora, has_lora, load_lora, merge_lora, put_lora, save_lora
 from paretone.model.slam.configuration import PROMPT, SlamAsrConfig
@@ -30,12 +32,12 @@ def register_slam() -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
     made = SlamAsrForConditionalGeneration
-    transformers.AutoConfig.register("slam_asr", SlamAsrConfig, exist_ok=True)
+    transformers.AutoConfig.register(SLAM, SlamAsrConfig, exist_ok=True)
     transformers.AutoModelForSpeechSeq2Seq.register(SlamAsrConfig, made, exist_ok=True)
     transformers.AutoProcessor.register(SlamAsrConfig, SlamAsrProcessor, exist_ok=True)
     transformers.AutoFeatureExtractor.register(SlamAsrConfig, SlamAsrFeatureExtractor, exist_ok=True)
     # the pipeline asks this table, and no other, whether a class writes text or CTC labels
-    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES["slam_asr"] = made.__name__
+    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES[SLAM] = made.__name__
 
 
 def new_slam(
@@ -292,15 +294,8 @@ def _check_same(checkpoint: Checkpoint, what: str, wanted: Mapping[str, Any], fo
 
 def _put(model: Any, checkpoint: Checkpoint, own: Mapping[str, torch.Tensor]) -> None:
     """Fills the model's tensors ``own`` from a folder that must hold these and no others."""
-    needed = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    given = {name: entry.shape for name, entry in checkpoint.entries.items()}
-    if needed != given:
-        differing = sorted(name for name in needed.keys() | given.keys() if needed.get(name) != given.get(name))
-        raise UserError(
-            f"{checkpoint.folder}: the tensors are not those of its own parts: {len(differing)} are missing, left over "
-            f"or of another shape, the first {differing[0]!r}"
-        )
-    _fill(model, checkpoint.read(given))
+    check_shapes(f"{checkpoint.folder}: the tensors are not those of its own parts", own, checkpoint.entries)
+    _fill(model, checkpoint.read(checkpoint.entries))
 
 
 def _fill(model: Any, state: Mapping[str, torch.Tensor]) -> None:

@@ -4,6 +4,8 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from paretone.families import SLAM
+
 PROMPT = "Transcribe speech to text.\n"  # of the paper's official code
 
 
@@ -24,7 +26,7 @@ class SlamAsrConfig(PreTrainedConfig):
         text_size: width of the language model.
     """
 
-    model_type = "slam_asr"
+    model_type = SLAM
     sub_configs = {"audio_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012  transformers' own way
 
     audio_config: dict | PreTrainedConfig | None = None

@@ -13,7 +13,7 @@ from paretone.checkpoint import read_tensors, write_tensors
 from paretone.data import read_audio
 from paretone.errors import UserError
 from paretone.model.slam.encoders import encode
-from paretone.train.slam.samples import BucketOrder, SlamSample
+from paretone.train.slam.samples import BucketOrder, SlamSample, bucket_order
 from paretone.train.task import Dev, Task
 from paretone.train.unfinished import Unfinished
 
@@ -41,9 +41,7 @@ class Distilling(Task):
     @cached_property
     def order(self) -> BucketOrder:
         """By seconds of audio."""
-        lengths = [sample.utterance.duration_s for sample in self.samples]
-        how = self.settings
-        return BucketOrder(lengths, how.seed, batch=how.batch, batch_s=how.batch_s)
+        return bucket_order(self.samples, self.settings)
 
     def prepare(self) -> None:
         """Lets the encoder learn."""

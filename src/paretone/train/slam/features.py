@@ -17,11 +17,11 @@ from torch import Tensor
 
 from paretone.checkpoint import LazyTensors, write_tensors
 from paretone.data import RATE_HZ, Utterance, read_audio
-from paretone.data.records import digest_of_audio
 from paretone.errors import UserError
 from paretone.folders import DISK_ERRORS, write_file
 from paretone.model.slam.encoders import encode
 from paretone.progress import track
+from paretone.train.slam.samples import SlamSample
 
 PER_SHARD = 64
 
@@ -95,14 +95,9 @@ def cache_of(root: str | Path, source: Mapping[str, Any], extractor: Any, depth:
     return FeatureCache(Path(root) / hashlib.sha256(what.encode()).hexdigest()[:16], depth)
 
 
-def key_of(utterance: Utterance) -> str:
-    """What a recording is called in a cache."""
-    return digest_of_audio(utterance.audio).hex()[:32]
-
-
 @torch.inference_mode()
 def fill(
-    caches: Sequence[FeatureCache], tower: Any, processor: Any, utterances: Sequence[Utterance], *, gb: float
+    caches: Sequence[FeatureCache], tower: Any, processor: Any, samples: Sequence[SlamSample], *, gb: float
 ) -> int:
     """Computes what is missing at the depths of ``caches`` in one pass each over ``tower``, which has all layers.
 
@@ -111,7 +106,7 @@ def fill(
     Raises:
         UserError: if it would take more than ``gb``, the disk is full, or a recording can't be read.
     """
-    by_key = {key_of(utterance): utterance for utterance in utterances}
+    by_key = {sample.key: sample.utterance for sample in samples}
     there = {cache.depth: cache.keys() for cache in caches}
     missing = [key for key in by_key if any(key not in keys for keys in there.values())]
     _check_size(caches, tower, processor, [by_key[key] for key in missing], gb)

@@ -4,12 +4,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from paretone.data import Data, Utterance
+from paretone.data.records import digest_of_audio
 from paretone.errors import UserError
 from paretone.results.normalise import normaliser
 
@@ -22,6 +24,11 @@ class SlamSample:
 
     utterance: Utterance
     labels: tuple[int, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """What the recording is called in a cache of features; made when it is first asked for."""
+        return digest_of_audio(self.utterance.audio).hex()[:32]
 
 
 def slam_samples(
@@ -88,3 +95,9 @@ class BucketOrder(Sampler[list[int]]):
         """Indices batch by batch."""
         rng = np.random.default_rng([self.seed, 1, self.epoch])
         yield from (self.batches[i] for i in rng.permutation(len(self.batches)))
+
+
+def bucket_order(samples: Sequence[SlamSample], settings: Any) -> BucketOrder:
+    """The order of a training with these settings, by seconds of audio."""
+    lengths = [sample.utterance.duration_s for sample in samples]
+    return BucketOrder(lengths, settings.seed, batch=settings.batch, batch_s=settings.batch_s)

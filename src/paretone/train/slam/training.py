@@ -31,10 +31,10 @@ from paretone.model.slam.processing import padded
 from paretone.train.finetune import CHECKPOINT_EVERY_S, check_place, data_facts, refuse_shared
 from paretone.train.settings import precision_on
 from paretone.train.slam.distil import Distilling, distil
-from paretone.train.slam.features import FeatureCache, cache_of, fill, key_of
+from paretone.train.slam.features import FeatureCache, cache_of, fill
 from paretone.train.slam.layers import kept_layers
 from paretone.train.slam.recipe import SlamRecipe, Training
-from paretone.train.slam.samples import BucketOrder, SlamSample, slam_samples
+from paretone.train.slam.samples import BucketOrder, SlamSample, bucket_order, slam_samples
 from paretone.train.task import Dev, Task
 from paretone.train.together import is_main, join, one_run, wait, world
 from paretone.train.unfinished import Unfinished
@@ -94,13 +94,7 @@ class SlamTask(Task):
     @cached_property
     def order(self) -> BucketOrder:
         """By seconds of audio."""
-        lengths = [sample.utterance.duration_s for sample in self.samples]
-        how = self.settings
-        return BucketOrder(lengths, how.seed, batch=how.batch, batch_s=how.batch_s)
-
-    @cached_property
-    def _keys(self) -> dict[str, str]:
-        return {sample.utterance.id: key_of(sample.utterance) for sample in self.samples}
+        return bucket_order(self.samples, self.settings)
 
     def prepare(self) -> None:
         """The parts are frozen since they were put together."""
@@ -112,7 +106,7 @@ class SlamTask(Task):
         if self.features is None:
             waves = [read_audio(sample.utterance.audio, name=sample.utterance.name) for sample in samples]
             return {**self.processor.inputs(waves, None), "labels": labels}
-        rows = [self.features[self._keys[sample.utterance.id]] for sample in samples]
+        rows = [self.features[sample.key] for sample in samples]
         lengths = torch.tensor([[len(row)] for row in rows])
         hidden = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         mask = torch.arange(hidden.shape[1]) < lengths
@@ -280,9 +274,9 @@ def _cached(recipe: SlamRecipe, model: Any, processor: Any, samples: Sequence[Sl
     if torch.cuda.is_available():
         model.audio_tower.cuda()
     if is_main():
-        fill([cache], model.audio_tower, processor, [s.utterance for s in samples], gb=recipe.features.gb)  # type: ignore[union-attr]
+        fill([cache], model.audio_tower, processor, samples, gb=recipe.features.gb)  # type: ignore[union-attr]
     wait()
-    return cache.read([key_of(sample.utterance) for sample in samples])
+    return cache.read([sample.key for sample in samples])
 
 
 def caches_of(recipe: SlamRecipe, model: Any, processor: Any, depths: Sequence[int]) -> list[FeatureCache]:
@@ -313,7 +307,7 @@ def fill_features(recipe: SlamRecipe, depths: Sequence[int] | None = None) -> di
     caches = caches_of(recipe, model, processor, wanted)
     samples, _ = _samples(recipe, _training_data(recipe), processor)
     gb = recipe.features.gb  # type: ignore[union-attr]
-    heard = fill(caches, model.audio_tower, processor, [sample.utterance for sample in samples], gb=gb)
+    heard = fill(caches, model.audio_tower, processor, samples, gb=gb)
     size = sum(path.stat().st_size for cache in caches for path in cache.shards.glob("*.safetensors"))
     return {
         "folder": str(caches[0].folder),

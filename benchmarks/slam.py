@@ -3,7 +3,8 @@
     python benchmarks/slam.py throughput WORK    our training against one that does what the published code does
     python benchmarks/slam.py sweep WORK         eight depths from one pass over the encoder against the trainings alone
 
-All weights are random, recordings noise, texts invented words. Wall-clock seconds depend on what else the machine does,
+With ``--size mini`` both sides train on the package's own mini-whisper, mini-lm and phrases. Else weights are random,
+recordings noise, texts invented words. Wall-clock seconds depend on what else the machine does,
 so processor seconds stand beside them. The last line printed is one JSON object. Set OMP_NUM_THREADS to say how many
 cores are used; each side uses them alike. Where there is a GPU both sides compute there; ``--size small`` gives them
 models for which that is worth while (3 GB on disk).
@@ -57,6 +58,13 @@ SIZES = {
         | {"vocab_size": TOY_VOCABULARY},
         (1, 6),
     ),
+    "toy-qwen": Size(  # Qwen2.5's own vocabulary
+        {"d_model": 144, "encoder_layers": 8, "encoder_attention_heads": 4, "encoder_ffn_dim": 576},
+        6,
+        320,
+        {"hidden_size": 160, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 432},
+        (1, 6),
+    ),
     "small": Size(
         {"d_model": 768, "encoder_layers": 12, "encoder_attention_heads": 12, "encoder_ffn_dim": 3072},
         30,
@@ -65,6 +73,35 @@ SIZES = {
         (2, 20),
     ),
 }
+
+
+MINI = "mini"
+
+
+def parts_of(given: argparse.Namespace) -> tuple[Path, Path, Path]:
+    """Folders of an encoder and a language model, and a manifest of recordings."""
+    if given.size == MINI:
+        return embedded_parts(given.work, given.recordings)
+    return make_toys(given.work, given.recordings, SIZES[given.size])
+
+
+def embedded_parts(work: Path, recordings: int) -> tuple[Path, Path, Path]:
+    """The package's own; phrases of the three languages in turn."""
+    from paretone.checkpoint import locate
+
+    encoder, language_model = locate("mini-whisper"), locate("mini-lm")
+    by_language = []
+    for language in ("da", "nl", "en"):
+        manifest = encoder.parent / f"phrases-{language}" / "manifest.jsonl"
+        entries = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+        by_language.append([{**each, "audio": str(manifest.parent / each["audio"])} for each in entries])
+    chosen = [entry for entries in zip(*by_language, strict=False) for entry in entries][:recordings]
+    if len(chosen) < recordings:
+        raise SystemExit(f"--recordings {recordings}: there are {len(chosen)} phrases")
+    data = work / "toys" / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "train.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in chosen), encoding="utf-8")
+    return encoder, language_model, data / "train.jsonl"
 
 
 def make_words(rng: np.random.Generator, words: int) -> list[str]:
@@ -150,7 +187,7 @@ def throughput(given: argparse.Namespace) -> dict[str, Any]:
     """Seconds of audio learned from in a second: ours from kept features, and what the published code does."""
     from paretone.data import open_data
 
-    toys = make_toys(given.work, given.recordings, SIZES[given.size])
+    toys = parts_of(given)
     warm_up(given, toys)
     audio_s = given.epochs * open_data(str(toys[2])).audio_s
     record: dict[str, Any] = {"what": "throughput", "threads": torch.get_num_threads(), "audio_s": round(audio_s, 1)}
@@ -227,9 +264,10 @@ def sweep(given: argparse.Namespace) -> dict[str, Any]:
     """Eight depths from one pass over the encoder, beside the same trainings alone, which only read features."""
     from paretone.train.slam.training import fill_features
 
-    toys = make_toys(given.work, given.recordings, SIZES[given.size])
+    toys = parts_of(given)
     warm_up(given, toys)
-    cache, depths = given.work / "cache", range(1, SIZES[given.size].encoder["encoder_layers"] + 1)
+    layers = json.loads((toys[0] / "config.json").read_text(encoding="utf-8"))["encoder_layers"]
+    cache, depths = given.work / "cache", range(1, layers + 1)
     shutil.rmtree(cache, ignore_errors=True)
     record: dict[str, Any] = {"what": "sweep", "threads": torch.get_num_threads()} | setting(given)
     with timed(record, "fill"):
@@ -259,7 +297,7 @@ def main() -> None:
         command = commands.add_parser(measure.__name__, help=(measure.__doc__ or "").split("\n")[0])
         command.set_defaults(measure=measure)
         command.add_argument("work", type=Path)
-        command.add_argument("--size", choices=SIZES, default="toy", help="small: Whisper-small, Qwen2.5-0.5B")
+        command.add_argument("--size", choices=(MINI, *SIZES), default="toy", help="small: Whisper-small, Qwen2.5-0.5B")
         command.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: autocast")
         command.add_argument("--recordings", type=int, default=160)
         command.add_argument("--epochs", type=int, default=3)

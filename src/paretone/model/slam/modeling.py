@@ -136,9 +136,11 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
         answer = self.get_input_embeddings()(labels.clamp(min=0)).to(prefix.dtype)
         is_label = labels != IGNORED
         whole = None if mask is None else torch.cat([mask, is_label], dim=1)
-        logits = self._logits(torch.cat([prefix, answer], dim=1), whole, labels.shape[1] + 1)[:, :-1]
+        first = prefix.shape[1] - 1
+        told_from = torch.arange(first, first + labels.shape[1], device=labels.device)
+        logits = self._logits(torch.cat([prefix, answer], dim=1), whole, told_from)
         total = nn.functional.cross_entropy(
-            logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="sum"
+            logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
         )
         count = is_label.sum() if num_items_in_batch is None else num_items_in_batch
         return CausalLMOutputWithPast(loss=total / count, logits=logits)
@@ -158,13 +160,13 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
         ones = mask.new_ones(len(audio), prompt.shape[1]).bool()
         return torch.cat([pushed, prompts], dim=1), torch.cat([source >= 0, ones], dim=1)
 
-    def _logits(self, embeddings: Tensor, mask: Tensor | None, last: int) -> Tensor:
-        """Scores behind the ``last`` positions."""
+    def _logits(self, embeddings: Tensor, mask: Tensor | None, positions: "int | Tensor") -> Tensor:
+        """Scores behind the given positions, or behind so many last ones."""
         masks: dict[str, Any] = {}
         if mask is not None:
-            positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
-            masks = {"attention_mask": mask.long(), "position_ids": positions}
-        output = self.language_model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=last, **masks)
+            places = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+            masks = {"attention_mask": mask.long(), "position_ids": places}
+        output = self.language_model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=positions, **masks)
         logits: Tensor = output.logits
         return logits
 

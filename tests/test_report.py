@@ -551,6 +551,17 @@ def test_a_speech_llm_shows_kinds_of_errors_by_language_beside_the_baseline(tmp_
     assert found[5][-1] == "−10.0"  # 91 errors after 182, of 912 words
 
 
+def test_errors_by_length_of_recording_are_shown_shortest_first(tmp_path: Path) -> None:
+    found = in_languages(
+        result("digits-whisper", wer=0.1, base=None), {"10-20 s": (1, 2, 3, 60), "2-5 s": (1, 0, 0, 50)}
+    )
+    lengths = found.model_copy(update={"by_length": found.by_language, "by_language": {}})
+    page = drawn(tmp_path, lengths)
+    assert '<h2 id="speakers">Speakers, lengths</h2>' in page
+    rows = [row[:3] for row in cells(page, "WER per length of recording, %")[1:]]
+    assert rows == [["2-5 s", "50", "2.0"], ["10-20 s", "60", "10.0"]]
+
+
 def test_a_speech_llm_without_baseline_has_no_columns_for_one(tmp_path: Path) -> None:
     page = drawn(tmp_path, speech_llm(base=None))
     found = cells(page, "kinds of errors by language")

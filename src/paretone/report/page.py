@@ -24,6 +24,7 @@ from paretone.report.strips import profiles
 from paretone.report.study import UNIFORM, Entry, Step, Study, Width, studies
 from paretone.report.waterfall import chains
 from paretone.results.schema import GroupScores, Result, WordChange
+from paretone.results.scoring import LENGTHS
 
 TEMPLATE = "page.html.j2"
 STYLE = "page.css"
@@ -101,9 +102,11 @@ def render_page(found: Sequence[Study], look: Look, folder: str) -> str:
     environment.filters["heard"] = heard
     stories = [tell(study) for study in found]
     runs = [entry.result for study in found for entry in study.entries if entry.result]
+    sections = [_section(place, story, look) for place, story in enumerate(stories)]
     return environment.get_template(TEMPLATE).render(
         headline=joint_headline(stories),
-        sections=[_section(place, story, look) for place, story in enumerate(stories)],
+        sections=sections,
+        grouped=[name for name in ("speakers", "languages", "lengths") if any(each[name] for each in sections)],
         tolerances=TOLERANCES,
         guards=GUARDS,
         style=Markup(files("paretone.report").joinpath(STYLE).read_text(encoding="utf-8")),
@@ -135,6 +138,7 @@ def _section(place: int, story: Story, look: Look) -> dict[str, Any]:
         "systems": systems(study),
         "speakers": _groups(study, "by_speaker"),
         "languages": _groups(study, "by_language"),
+        "lengths": _groups(study, "by_length"),
         "words": [(entry, entry.result.word_changes) for entry in study.entries if entry.result],
         "open": story.pick or next((entry for entry in study.entries if entry.result), None),
         "against": _baselines(study),
@@ -164,10 +168,14 @@ def _baselines(study: Study) -> list[str]:
 
 
 def _groups(study: Study, kind: str) -> list[tuple[str, int, list[GroupScores | None]]]:
-    """Per speaker or language: its name, its words, and its scores in each entry; empty where there is only one."""
+    """Per speaker, language or length of recording: its name, its words, and its scores in each entry.
+
+    Empty where there is only one language or length.
+    """
     columns: list[dict[str, GroupScores]] = [getattr(entry.measures, kind) for entry in study.entries]
-    names = sorted({name for column in columns for name in column})
-    if not names or (len(names) == 1 and kind == "by_language"):
+    found = {name for column in columns for name in column}
+    names = sorted(found, key=LENGTHS.index if kind == "by_length" else None)
+    if not names or (len(names) == 1 and kind != "by_speaker"):
         return []
     rows = [(name, [column.get(name) for column in columns]) for name in names]
     return [(name, max(scores.words for scores in row if scores), row) for name, row in rows]

@@ -1,4 +1,4 @@
-"""The demo: the whole main road on the embedded models, offline."""
+"""The demo: the whole main road on the embedded models, and a speech LLM in three languages, offline."""
 
 import shutil
 import time
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from paretone.api import compress
-from paretone.checkpoint import embedded_models
 from paretone.errors import UserError
 from paretone.progress import track
 from paretone.report import read_results, terminal_table, write_report
@@ -25,7 +24,10 @@ WAYS: dict[str, dict[str, str]] = {
     "best": {"preset": "best"},
 }
 SPARSITIES = (0.3, 0.5, 0.6, 0.8)
+MODELS = ("digits-hubert", "digits-whisper")
 DATA = "digits"
+SPEECH_LLM, ITS_RIVAL = "mini-slam", "mini-whisper"
+LANGUAGES = ("da", "nl", "en")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,18 @@ class Cell:
         return f"{self.model}-{self.way}-{self.sparsity:.0%}".removesuffix("%")
 
 
+@dataclass(frozen=True)
+class Listening:
+    """The speech LLM beside a plain Whisper on phrases of one language."""
+
+    language: str
+
+    @property
+    def name(self) -> str:
+        """Folder of its result."""
+        return f"{SPEECH_LLM}-{self.language}"
+
+
 def run_demo(out: Path) -> None:
     """Compresses, measures and draws everything into ``out``; continues where an interrupted demo stopped."""
     started = time.monotonic()
@@ -53,7 +67,10 @@ def run_demo(out: Path) -> None:
         raise UserError(f"{out} is not empty and no demo; give another folder")
     cells = list(_cells())
     for cell in track(cells, "compressing and measuring", len(cells)):
-        _run(cell, models / cell.name, results / cell.name)
+        if isinstance(cell, Cell):
+            _run(cell, models / cell.name, results / cell.name)
+        else:
+            _listen(cell, results / cell.name)
     found = [results / cell.name for cell in cells]
     write_report(found, page)
     console = Console()
@@ -61,11 +78,12 @@ def run_demo(out: Path) -> None:
     console.print(f"{page.resolve()} in {time.monotonic() - started:.0f} s", soft_wrap=True)
 
 
-def _cells() -> Iterator[Cell]:
-    for model in embedded_models():
+def _cells() -> Iterator[Cell | Listening]:
+    for model in MODELS:
         for way in WAYS:
             for sparsity in SPARSITIES:
                 yield Cell(model, way, sparsity)
+    yield from map(Listening, LANGUAGES)
 
 
 @cache
@@ -89,3 +107,12 @@ def _run(cell: Cell, model: Path, result: Path) -> None:
     if not result.exists():
         command = ["paretone", "evaluate", str(model), "--data", DATA, "--baseline", cell.model, "--out", str(result)]
         evaluate(model, DATA, baseline=_original(cell.model), out=result, command=command)
+
+
+def _listen(cell: Listening, result: Path) -> None:
+    from paretone.evaluation import evaluate
+
+    if not result.exists():
+        data = f"phrases-{cell.language}"
+        command = ["paretone", "evaluate", SPEECH_LLM, "--data", data, "--baseline", ITS_RIVAL, "--out", str(result)]
+        evaluate(SPEECH_LLM, data, baseline=ITS_RIVAL, out=result, command=command)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 Model = Annotated[
     str,
     typer.Argument(
-        help="Local folder in the Hugging Face layout, hub id, or embedded model (digits-hubert, digits-whisper)."
+        help="Local folder in the Hugging Face layout, hub id, or embedded model (digits-hubert, digits-whisper, "
+        "mini-whisper, mini-slam)."
     ),
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]

@@ -48,7 +48,7 @@ def report(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for models, results and the page.")] = Path("demo"),
 ) -> None:
-    """Compress both embedded models in three ways at 30 to 80 %, measure each, and draw the page; offline."""
+    """Compress two recognisers in three ways at 30 to 80 %, measure them and a speech LLM, draw the page; offline."""
     from paretone.cli.demonstration import run_demo
 
     run_demo(out)

@@ -40,7 +40,7 @@ def reference_input(model: Any) -> tuple[str, dict[str, torch.Tensor]]:
         return f"{CTC_SECONDS} s of audio", {"input_values": samples}
     tokens = min(WHISPER_TOKENS, config.max_target_positions)
     frames = 2 * config.max_source_positions  # the second convolution halves them
-    return f"one window of {frames // 100} s and {tokens} tokens", {
+    return f"one window of {frames} mel frames and {tokens} tokens", {
         "input_features": torch.empty(1, config.num_mel_bins, frames, device="meta", dtype=model.dtype),
         "decoder_input_ids": torch.zeros(1, tokens, device="meta", dtype=torch.long),
     }

@@ -34,7 +34,7 @@ def table(config: Mapping[str, Any], shapes: Shapes) -> Table:
             tables=(f"{prefix}decoder.embed_tokens.weight", f"{prefix}decoder.embed_positions.weight"),
         ),
     )
-    reference = f"one window of {frames / 50:g} s and {tokens} tokens"
+    reference = f"one window of {2 * frames} mel frames and {tokens} tokens"
     return Table(prefix, tuple(groups), stacks, reference, _applied(config, shapes, prefix, frames, tokens))
 
 

@@ -551,6 +551,12 @@ def test_a_speech_llm_shows_kinds_of_errors_by_language_beside_the_baseline(tmp_
     assert found[5][-1] == "−10.0"  # 91 errors after 182, of 912 words
 
 
+def test_a_speech_llm_is_not_called_a_compressed_model(tmp_path: Path) -> None:
+    page = drawn(tmp_path, speech_llm())
+    assert re.search(r"<h1>Slam/merged beside digits-whisper: .\S+ to .\S+ points of WER</h1>", page)
+    assert "Smallest model" not in page
+
+
 def test_errors_by_length_of_recording_are_shown_shortest_first(tmp_path: Path) -> None:
     found = in_languages(
         result("digits-whisper", wer=0.1, base=None), {"10-20 s": (1, 2, 3, 60), "2-5 s": (1, 0, 0, 50)}

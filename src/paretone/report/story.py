@@ -23,7 +23,8 @@ _WITHIN = re.compile(r" of its parameters within \d points of WER")
 class Story:
     """The findings of one study.
 
-    ``reach`` is, per series, the smallest model that stays within each of `TOLERANCES` (None: none does);
+    ``reach`` is, per series, the smallest model that stays within each of `TOLERANCES` (None: none does), and empty
+    where no model was compressed;
     ``pick`` the model that the headline is about.
     """
 
@@ -38,6 +39,8 @@ def tell(study: Study) -> Story:
     """Find what a study shows; a cost counts as the upper end of its 95 % interval, never as its middle."""
     judged = {name: _judged(entries) for name, entries in study.series.items()}
     judged = {name: entries for name, entries in judged.items() if entries}
+    if judged and not any(entry.plan for entries in judged.values() for entry in entries):
+        return _beside(study, judged)
     reach = {name: tuple(smallest_within(entries, t) for t in TOLERANCES) for name, entries in judged.items()}
     if not judged:
         return Story(study, _plain_headline(study), (), {}, None)
@@ -51,6 +54,13 @@ def tell(study: Study) -> Story:
     headline = f"every compressed {study.name} may cost more than {fixed(100 * TOLERANCES[-1], 0)} points of WER"
     nearest = f"The nearest is {cheapest.label}: {point_range(cheapest.delta_ci)} points."
     return Story(study, headline, (nearest, *_comparisons(judged), *_blindness(judged)), reach, cheapest)
+
+
+def _beside(study: Study, judged: dict[str, list[Entry]]) -> Story:
+    """Of models that were not made from the baseline: how far they are from it."""
+    entries = [entry for each in judged.values() for entry in each]
+    said = [f"{entry.label} beside {study.name}: {point_range(entry.delta_ci)} points of WER" for entry in entries]
+    return Story(study, said[0], (*(f"{each}." for each in said), *_blindness(judged)), {}, entries[0])
 
 
 def smallest_within(entries: Sequence[Entry], tolerance: float) -> Entry | None:

@@ -1,4 +1,4 @@
-"""The embedded models and the demo on them, one sparsity of each method."""
+"""The demo on the embedded models, one sparsity of each method."""
 
 from pathlib import Path
 
@@ -26,12 +26,17 @@ def test_the_demo_compresses_measures_and_draws_both_models(tmp_path: Path, monk
                 assert result.wer < result.baseline.wer + 0.02  # half of all units gone, nothing retrained
             else:
                 assert result.wer > result.baseline.wer
+    for language in ("da", "nl", "en"):
+        found = read_result(out / "results" / f"mini-slam-{language}")
+        assert found.baseline is not None
+        assert found.baseline.wer < found.wer < 0.12
 
 
 def test_an_interrupted_demo_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demonstration, "SPARSITIES", (0.5,))
     monkeypatch.setattr(demonstration, "WAYS", {"magnitude": {"method": "magnitude"}})
-    monkeypatch.setattr(demonstration, "embedded_models", lambda: ["digits-hubert"])
+    monkeypatch.setattr(demonstration, "MODELS", ("digits-hubert",))
+    monkeypatch.setattr(demonstration, "LANGUAGES", ("nl",))
     out = tmp_path / "demo"
     demonstration.run_demo(out)
     made = (out / "results" / "digits-hubert-magnitude-50" / "result.json").read_bytes()

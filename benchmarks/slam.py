@@ -15,7 +15,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,22 +49,16 @@ class Size:
     seconds: tuple[float, float]
 
 
+TOY = Size(
+    {"d_model": 144, "encoder_layers": 8, "encoder_attention_heads": 4, "encoder_ffn_dim": 576},
+    6,
+    320,
+    {"hidden_size": 160, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 432},
+    (1, 6),
+)
 SIZES = {
-    "toy": Size(
-        {"d_model": 144, "encoder_layers": 8, "encoder_attention_heads": 4, "encoder_ffn_dim": 576},
-        6,
-        320,
-        {"hidden_size": 160, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 432}
-        | {"vocab_size": TOY_VOCABULARY},
-        (1, 6),
-    ),
-    "toy-qwen": Size(  # Qwen2.5's own vocabulary
-        {"d_model": 144, "encoder_layers": 8, "encoder_attention_heads": 4, "encoder_ffn_dim": 576},
-        6,
-        320,
-        {"hidden_size": 160, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 432},
-        (1, 6),
-    ),
+    "toy": replace(TOY, language_model={**TOY.language_model, "vocab_size": TOY_VOCABULARY}),
+    "toy-qwen": TOY,  # with Qwen2.5's own vocabulary
     "small": Size(
         {"d_model": 768, "encoder_layers": 12, "encoder_attention_heads": 12, "encoder_ffn_dim": 3072},
         30,
@@ -73,7 +67,6 @@ SIZES = {
         (2, 20),
     ),
 }
-
 
 MINI = "mini"
 

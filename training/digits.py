@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from ahead import drawn_ahead
-from recognisers import CTC, PROMPT, ctc_processor, make_whisper, padded, whisper_tokenizer
+from recognisers import CTC, PROMPT, ctc_processor, frames_after, make_whisper, padded, whisper_tokenizer
 from strings import (
     HELD_OUT_TAKES,
     RATE_HZ,
@@ -176,9 +176,7 @@ def hubert_loss(model, batch: dict[str, torch.Tensor], step: int) -> torch.Tenso
 
 def _flat_targets(shape: tuple[int, int], parts, tokenizer) -> torch.Tensor:
     """(batch, frames) ids for waveforms of ``shape``; -100 where there are none."""
-    frames = shape[1]
-    for kernel, stride in zip((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), strict=True):  # HuBERT's own
-        frames = (frames - kernel) // stride + 1
+    frames = frames_after(shape[1], (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))  # HuBERT's own
     targets = torch.full((shape[0], frames), -100)
     for row, line in zip(targets, parts, strict=True):
         if len(line) > 1:

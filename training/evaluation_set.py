@@ -39,7 +39,7 @@ def string_of(recordings: list[Recording], rng: np.random.Generator) -> np.ndarr
 def write_set(folder: Path, by_speaker: dict[str, list[Recording]], *, strings: int, seed: int) -> None:
     """Writes ``strings`` strings for each speaker and the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines, words = [], 0
+    lines = []
     for speaker, recordings in sorted(by_speaker.items()):
         rng = np.random.default_rng([seed, *speaker.encode()])
         source = in_turn(recordings, rng)
@@ -48,17 +48,22 @@ def write_set(folder: Path, by_speaker: dict[str, list[Recording]], *, strings: 
             name = f"{speaker}-{number:03d}.flac"
             soundfile.write(folder / name, string_of(chosen, rng), RATE_HZ, subtype="PCM_16", compression_level=1.0)
             text = " ".join(r.text for r in chosen)
-            words += len(chosen)
             lines.append({"audio": name, "text": text, "language": "en", "speaker": speaker})
-    manifest = "".join(json.dumps(line) + "\n" for line in lines)
-    (folder / "manifest.jsonl").write_text(manifest, encoding="utf-8")
-    (folder / "ATTRIBUTION.md").write_text(
+    attribution = (
         f"Made from {SOURCE} (Zohar Jackson and others), {LICENCE}, by joining recordings with gaps, scaling them and\n"
-        f"adding faint noise. This folder is under {LICENCE} too.\n",
-        encoding="utf-8",
+        f"adding faint noise. This folder is under {LICENCE} too.\n"
     )
+    describe_set(folder, lines, attribution)
+
+
+def describe_set(folder: Path, lines: list[dict], attribution: str) -> None:
+    """Writes the manifest and the attribution beside the audio, and says how large the set is."""
+    manifest = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (folder / "manifest.jsonl").write_text(manifest, encoding="utf-8")
+    (folder / "ATTRIBUTION.md").write_text(attribution, encoding="utf-8")
+    words = sum(len(line["text"].split()) for line in lines)
     size = sum(p.stat().st_size for p in folder.iterdir())
-    print(f"{folder}: {len(lines)} strings, {words} words, {size / 1e6:.2f} MB")
+    print(f"{folder}: {len(lines)} utterances, {words} words, {size / 1e6:.2f} MB")
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from open_drawing import Example
-from recognisers import CTC, ctc_processor, padded
+from recognisers import CTC, ctc_processor, frames_after, padded
 from strings import RATE_HZ
 
 KERNELS, STRIDES, CHANNELS = (320, 8, 3), (80, 4, 2), (160, 256, 256)
@@ -81,9 +81,7 @@ def batch_of(processor, examples: list[Example]) -> dict[str, torch.Tensor]:
     """What ``loss`` needs of the examples, made without the model."""
     waves = [e.wave for e in examples]
     inputs = processor.feature_extractor(waves, sampling_rate=RATE_HZ, padding=True, return_tensors="pt")
-    frames = inputs.input_values.shape[1]
-    for kernel, stride in zip(KERNELS, STRIDES, strict=True):
-        frames = (frames - kernel) // stride + 1
+    frames = frames_after(inputs.input_values.shape[1], KERNELS, STRIDES)
     return {
         "input_values": inputs.input_values,
         "attention_mask": inputs.attention_mask.bool(),

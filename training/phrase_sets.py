@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from evaluation_set import describe_set
 from phrases import LANGUAGES
 
 STEP = 2.0**-8
@@ -25,7 +26,7 @@ ATTRIBUTION = (
 def write_set(work: Path, language: str, folder: Path) -> None:
     """Copies the test recordings of one language with fewer bits, and their manifest."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines, words = [], 0
+    lines = []
     for line in (work / f"test-{language}.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
         samples, rate_hz = soundfile.read(work / entry["audio"], dtype="float32")
@@ -33,12 +34,7 @@ def write_set(work: Path, language: str, folder: Path) -> None:
         coarse = np.round(np.clip(samples, -0.98, 0.98) / STEP) * STEP
         soundfile.write(folder / name, coarse, rate_hz, subtype="PCM_16", compression_level=1.0)
         lines.append({**entry, "audio": name, "licence": "Apache-2.0"})
-        words += len(entry["text"].split())
-    manifest = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    (folder / "manifest.jsonl").write_text(manifest, encoding="utf-8")
-    (folder / "ATTRIBUTION.md").write_text(ATTRIBUTION, encoding="utf-8")
-    size = sum(p.stat().st_size for p in folder.iterdir())
-    print(f"{folder}: {len(lines)} phrases, {words} words, {size / 1e6:.2f} MB")
+    describe_set(folder, lines, ATTRIBUTION)
 
 
 def main() -> None:

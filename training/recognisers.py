@@ -95,6 +95,13 @@ def make_whisper(tokenizer: Any, *, longest: int, languages: Sequence[str] = (),
     return model
 
 
+def frames_after(samples: int, kernels: Sequence[int], strides: Sequence[int]) -> int:
+    """Frames that convolutions without padding leave of so many samples."""
+    for kernel, stride in zip(kernels, strides, strict=True):
+        samples = (samples - kernel) // stride + 1
+    return samples
+
+
 def padded(lines: Sequence[Sequence[int]]) -> torch.Tensor:
     """(lines, longest) token ids, -100 behind the end."""
     rows = [torch.tensor(line) for line in lines]

@@ -90,6 +90,24 @@ def test_the_loss_is_that_of_the_written_out_sequence(parts: dict[str, Path]) ->
         assert float(model(**item).loss) == pytest.approx(float(expected), abs=1e-5)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_scores_labels_alone_with_the_same_loss_and_gradients(parts: dict[str, Path], family: str) -> None:
+    model, processor = made(parts, family, lora=Lora(4, 8, 0.0))
+    model.projector.dropout.p = 0.0
+    batch = processor(waves(), TEXTS, sampling_rate=16_000)
+    found = {}
+    for is_training in (True, False):
+        model.train(is_training)
+        model.zero_grad()
+        output = model(**batch)
+        assert (output.logits is None) == is_training
+        output.loss.backward()
+        gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        found[is_training] = torch.cat([output.loss.detach()[None], *gradients])
+    assert len(found[True]) > 100
+    assert torch.allclose(found[True], found[False], atol=1e-5)
+
+
 def test_generation_equals_a_manual_loop_and_beams_run(parts: dict[str, Path]) -> None:
     model, processor = made(parts)
     item = processor([waves()[1]], sampling_rate=16_000)

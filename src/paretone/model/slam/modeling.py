@@ -4,7 +4,8 @@ Source: arXiv 2402.08846 (SLAM-ASR) and arXiv 2603.27981 (pruned encoder, LoRA).
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -127,23 +128,38 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
         Returns:
             ``logits``: (batch, tokens, vocabulary), those that the labels are compared with; without labels the one
-            behind the prompt.
+            behind the prompt. None in training.
         """
         inputs = input_values if input_features is None else input_features
         prefix, mask = self._prefix(*self.audio_embeddings(inputs, attention_mask, encoder_hidden_states))
         if labels is None:
             return CausalLMOutputWithPast(logits=self._logits(prefix, mask, 1))
-        answer = self.get_input_embeddings()(labels.clamp(min=0)).to(prefix.dtype)
         is_label = labels != IGNORED
-        whole = None if mask is None else torch.cat([mask, is_label], dim=1)
-        first = prefix.shape[1] - 1
-        told_from = torch.arange(first, first + labels.shape[1], device=labels.device)
-        logits = self._logits(torch.cat([prefix, answer], dim=1), whole, told_from)
-        total = nn.functional.cross_entropy(
-            logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+        told = labels[:, :-1]  # nothing is told from the last one
+        answer = self.get_input_embeddings()(told.clamp(min=0)).to(prefix.dtype)
+        whole = None if mask is None else torch.cat([mask, is_label[:, :-1]], dim=1)
+        with self._head_reads(is_label) if self.training else nullcontext():
+            logits = self._logits(torch.cat([prefix, answer], dim=1), whole, labels.shape[1])
+        wanted = labels[is_label] if self.training else labels.flatten()
+        total = nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted, ignore_index=IGNORED, reduction="sum")
         count = is_label.sum() if num_items_in_batch is None else num_items_in_batch
-        return CausalLMOutputWithPast(loss=total / count, logits=logits)
+        return CausalLMOutputWithPast(loss=total / count, logits=None if self.training else logits)
+
+    @contextmanager
+    def _head_reads(self, is_label: Tensor) -> Iterator[None]:
+        """The head sees the states of labels alone, as one row: with large vocabularies it is much of the work.
+
+        What a model does to its scores behind the head, capping them for example, is then done to these.
+        """
+
+        def select(_: nn.Module, states: tuple[Tensor]) -> tuple[Tensor]:
+            return (states[0][:, -is_label.shape[1] :][is_label][None],)
+
+        hook = self.get_output_embeddings().register_forward_pre_hook(select)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _prefix(self, audio: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Audio pushed to the right, then the prompt."""
@@ -160,13 +176,13 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
         ones = mask.new_ones(len(audio), prompt.shape[1]).bool()
         return torch.cat([pushed, prompts], dim=1), torch.cat([source >= 0, ones], dim=1)
 
-    def _logits(self, embeddings: Tensor, mask: Tensor | None, positions: "int | Tensor") -> Tensor:
-        """Scores behind the given positions, or behind so many last ones."""
+    def _logits(self, embeddings: Tensor, mask: Tensor | None, last: int) -> Tensor:
+        """Scores behind so many last positions."""
         masks: dict[str, Any] = {}
         if mask is not None:
             places = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
             masks = {"attention_mask": mask.long(), "position_ids": places}
-        output = self.language_model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=positions, **masks)
+        output = self.language_model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=last, **masks)
         logits: Tensor = output.logits
         return logits
 

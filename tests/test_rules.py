@@ -11,7 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "src" / "paretone"
 
 # from top to bottom; a part imports only parts of lower rows
 ROWS = [
+    {"__main__"},
     {"cli"},
+    {"study"},
     {"api"},
     {"report", "stepwise"},
     {"transform", "train", "evaluation"},
@@ -37,6 +39,8 @@ HOMES = {
     "wrapt": {"model"},
     "transformers": {"model", "train", "evaluation", "results"},
     "yaml": {"plan"},
+    "ray": {"study"},
+    "pyarrow": {"study"},
 }
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem != "__init__")
 

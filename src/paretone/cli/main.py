@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from paretone.cli import compressing, measuring, preparing, showing, slam, stepping, training
+from paretone.cli import compressing, measuring, preparing, showing, slam, stepping, study, training
 from paretone.errors import UserError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command()(compressing.compress)
 app.add_typer(preparing.app, name="data")
 app.command()(training.finetune)
 app.add_typer(slam.app, name="slam")
+app.add_typer(study.app, name="study")
 app.command()(measuring.evaluate)
 app.command()(stepping.waterfall)
 app.command()(measuring.score)

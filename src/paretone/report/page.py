@@ -89,16 +89,7 @@ def write_report(results: Iterable[Path], out: Path) -> None:
 
 def render_page(found: Sequence[Study], look: Look, folder: str) -> str:
     """The page's HTML; ``folder`` is where its plot files lie."""
-    environment = Environment(
-        loader=PackageLoader("paretone.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update({filter.__name__: filter for filter in FILTERS})
+    environment = environment_of()
     environment.filters["heard"] = heard
     stories = [tell(study) for study in found]
     runs = [entry.result for study in found for entry in study.entries if entry.result]
@@ -109,7 +100,7 @@ def render_page(found: Sequence[Study], look: Look, folder: str) -> str:
         grouped=[name for name in ("speakers", "languages", "lengths") if any(each[name] for each in sections)],
         tolerances=TOLERANCES,
         guards=GUARDS,
-        style=Markup(files("paretone.report").joinpath(STYLE).read_text(encoding="utf-8")),
+        style=style_sheet(),
         folder=quote(folder),
         plots=list(plots_of(found)),
         commands=list(dict.fromkeys(words.shell(run.command) for run in runs)),
@@ -117,6 +108,26 @@ def render_page(found: Sequence[Study], look: Look, folder: str) -> str:
         machines=_distinct(_machine(run) for run in runs),
         data_sets=_distinct(_data(run) for run in runs),
     )
+
+
+def environment_of() -> Environment:
+    """Jinja with the filters of all pages; what is undefined is an error, and all text is escaped and printable."""
+    environment = Environment(
+        loader=PackageLoader("paretone.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update({filter.__name__: filter for filter in FILTERS})
+    return environment
+
+
+def style_sheet() -> Markup:
+    """The style of all pages."""
+    return Markup(files("paretone.report").joinpath(STYLE).read_text(encoding="utf-8"))
 
 
 def _finalize(value: Any) -> Any:

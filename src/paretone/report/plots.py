@@ -6,6 +6,7 @@ Each ``draw_*`` fills a matplotlib figure or subfigure for one study; `render` t
 import io
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from itertools import cycle
 from typing import Any
 
@@ -62,17 +63,26 @@ def render(draw: Draw, height_in: Height, studies: Sequence[Study], look: Look, 
     columns = min(2, len(studies))
     rows = [studies[start : start + columns] for start in range(0, len(studies), columns)]
     heights = [max(height_in(study) for study in row) for row in rows]
-    # the reader's matplotlibrc must not change the page; a backend would outlast the context
-    style: Any = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"} | STYLE
-    with matplotlib.rc_context(style):
+    with house_style():
         figure = Figure(figsize=(WIDTH_IN * columns, sum(heights)), layout="constrained", facecolor=PAPER)
         parts = figure.subfigures(len(rows), columns, squeeze=False, height_ratios=heights)
         for study, part in zip(studies, parts.flat, strict=False):
             part.set_facecolor("none")
             draw(part, study, look)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, not once per file
-        return [_saved(figure, kind) for kind in kinds]
+        return saved(figure, kinds)
+
+
+def house_style() -> AbstractContextManager[None]:
+    """Settings of all pictures, whatever the reader's matplotlibrc says; a backend would outlast the context."""
+    style: Any = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"} | STYLE
+    return matplotlib.rc_context(style)
+
+
+def saved(figure: Figure, kinds: Sequence[str]) -> list[bytes]:
+    """A figure as a file of each of ``kinds``, ``svg`` or ``png``; equal figures give equal bytes."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, not once per file
+    return [_saved(figure, kind) for kind in kinds]
 
 
 def _saved(figure: Figure, kind: str) -> bytes:
@@ -86,16 +96,15 @@ def draw_pareto(figure: FigureBase, study: Study, look: Look) -> None:
     """WER against real parameters, one line per series, with 95 % intervals."""
     axes = figure.subplots()
     sizes = [entry.measures.parameters for entry in study.entries]
-    unit, prefix = (
-        (1e9, "billions") if max(sizes) >= 1e9 else (1e6, "millions") if max(sizes) >= 1e6 else (1e3, "thousands")
-    )
+    unit, prefix = unit_of(max(sizes))
     axes.set_title(shorten(study.name, 44), loc="left", pad=8)
     for place, (name, entries) in enumerate(study.series.items()):
         aside = (place - (len(study.series) - 1) / 2) * 2.6
         _draw_line(axes, entries, unit, look[name], shorten(name, 36), aside)
     if study.original:
         _draw_original(axes, study.original, unit)
-    _wer_axis(axes, study)
+    measured = [entry.measures for entry in study.entries]
+    wer_axis(axes, [m.wer for m in measured], [m.wer_ci95 for m in measured])
     axes.margins(x=0.06)
     if len(study.entries) == 1:
         axes.set_xlim(0.5 * sizes[0] / unit, 1.5 * sizes[0] / unit)
@@ -105,6 +114,11 @@ def draw_pareto(figure: FigureBase, study: Study, look: Look) -> None:
     if study.original:
         _share_axis(axes, study.original.measures.parameters / unit)
     _legend(figure, axes)
+
+
+def unit_of(size: int) -> tuple[float, str]:
+    """What numbers up to ``size`` are counted in."""
+    return (1e9, "billions") if size >= 1e9 else (1e6, "millions") if size >= 1e6 else (1e3, "thousands")
 
 
 def _draw_line(
@@ -138,10 +152,15 @@ def _draw_original(axes: Axes, original: Entry, unit: float) -> None:
     axes.autoscale_view()
 
 
-def _wer_axis(axes: Axes, study: Study) -> None:
-    """Linear where the WERs are of one size; logarithmic, and labelled so, where some explode."""
-    values = [100 * end for e in study.entries for end in (e.measures.wer, *e.measures.wer_ci95) if math.isfinite(end)]
-    middle = [100 * e.measures.wer for e in study.entries if math.isfinite(e.measures.wer)]
+def wer_axis(axes: Axes, wers: Sequence[float], intervals: Sequence[tuple[float, float]]) -> None:
+    """Linear where the WERs are of one size; logarithmic, and labelled so, where some explode.
+
+    Args:
+        wers: fractions, with an interval each.
+    """
+    ends = [*wers, *(end for interval in intervals for end in interval)]
+    values = [100 * end for end in ends if math.isfinite(end)]
+    middle = [100 * wer for wer in wers if math.isfinite(wer)]
     highest = max([*values, 1e-3])
     if max([*middle, 1e-3]) <= EXPLODES * max(min(middle, default=1.0), 0.5):
         axes.set_ylim(0, 1.06 * highest)

@@ -20,7 +20,7 @@ _BOUNDS_S = (2.0, 5.0, 10.0, 20.0)  # a length that is just a bound belongs to t
 
 
 @dataclass(frozen=True)
-class _Marked:
+class Marked:
     """Transcripts after normalisation, aligned and counted utterance by utterance."""
 
     transcripts: Sequence[Transcript]
@@ -58,11 +58,11 @@ def compare(
     seed: int = 0,
 ) -> Comparison:
     """The scores of ``transcripts``, the same of ``baseline``, and the difference between them."""
-    names = _normalisers(transcripts, normaliser)
-    ours = _mark(transcripts, names)
+    names = normalisers_of(transcripts, normaliser)
+    ours = mark(transcripts, names)
     if baseline is None:
         return Comparison(**_scores(ours, seed), word_changes=changed_words(ours.alignments, None))
-    theirs = _mark(_in_order_of(transcripts, baseline), names)
+    theirs = mark(_in_order_of(transcripts, baseline), names)
     return Comparison(
         **_scores(ours, seed),
         **_verdicts(ours, theirs, seed),
@@ -71,7 +71,7 @@ def compare(
     )
 
 
-def _normalisers(transcripts: Sequence[Transcript], name: str | None) -> list[str]:
+def normalisers_of(transcripts: Sequence[Transcript], name: str | None) -> list[str]:
     """The normaliser of each utterance: the one asked for, else the recorded one, else the automatic choice."""
     chosen = choose(name or AUTO, [t.text for t in transcripts], [t.language for t in transcripts])
     if name is not None:
@@ -95,7 +95,16 @@ def _in_order_of(transcripts: Sequence[Transcript], baseline: Sequence[Transcrip
     return [by_id[each.id] for each in transcripts]
 
 
-def _mark(transcripts: Sequence[Transcript], names: list[str]) -> _Marked:
+def mark(transcripts: Sequence[Transcript], names: list[str] | None = None) -> Marked:
+    """Normalise, align and count transcripts.
+
+    Args:
+        names: the normaliser of each; the recorded ones, else the automatic choice, where none are given.
+
+    Raises:
+        UserError: if no reference holds a word.
+    """
+    names = normalisers_of(transcripts, None) if names is None else names
     functions = [normaliser(name) for name in names]
     references = [function(t.text) for function, t in zip(functions, transcripts, strict=True)]
     hypotheses = [function(t.hypothesis) for function, t in zip(functions, transcripts, strict=True)]
@@ -103,10 +112,10 @@ def _mark(transcripts: Sequence[Transcript], names: list[str]) -> _Marked:
     errors = [count_edits(alignment) for alignment in alignments]
     if not sum(errors, Errors()).words:
         raise UserError("no reference holds a word, so there is no word error rate; give references with words")
-    return _Marked(transcripts, names, references, hypotheses, alignments, errors)
+    return Marked(transcripts, names, references, hypotheses, alignments, errors)
 
 
-def _scores(marked: _Marked, seed: int) -> dict[str, Any]:
+def _scores(marked: Marked, seed: int) -> dict[str, Any]:
     """The fields of `Scores`."""
     words = sum(marked.errors, Errors())
     characters = count_characters(marked.references, marked.hypotheses)
@@ -128,7 +137,7 @@ def _scores(marked: _Marked, seed: int) -> dict[str, Any]:
     }
 
 
-def _verdicts(ours: _Marked, theirs: _Marked, seed: int) -> dict[str, Any]:
+def _verdicts(ours: Marked, theirs: Marked, seed: int) -> dict[str, Any]:
     """The fields of `Verdicts`."""
     resampled = paired_bootstrap(ours.errors, theirs.errors, seed=seed)
     matched = matched_pairs(ours.references, ours.hypotheses, theirs.hypotheses)
@@ -148,7 +157,7 @@ def _length(transcript: Transcript) -> str | None:
 
 
 def _by(
-    marked: _Marked, key: Callable[[Transcript], str | None], *, order: Callable[[str], int] | None = None
+    marked: Marked, key: Callable[[Transcript], str | None], *, order: Callable[[str], int] | None = None
 ) -> dict[str, GroupScores]:
     """Scores of each group that ``key`` makes, by name or in ``order``; None belongs to no group."""
     groups: dict[str, list[Errors]] = {}

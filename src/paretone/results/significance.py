@@ -35,7 +35,7 @@ def wer_interval(errors: Sequence[Errors], *, seed: int, draws: int = DRAWS) -> 
     """
     edits, words = _column(errors, lambda e: e.total), _column(errors, lambda e: e.words)
     rates = _resampled_rates(edits, words, seed, draws)
-    return _interval95(rates)
+    return interval95(rates)
 
 
 def paired_bootstrap(errors: Sequence[Errors], baseline: Sequence[Errors], *, seed: int, draws: int = DRAWS) -> Verdict:
@@ -49,12 +49,7 @@ def paired_bootstrap(errors: Sequence[Errors], baseline: Sequence[Errors], *, se
     edits = _column(errors, lambda e: e.total) - _column(baseline, lambda e: e.total)
     words = _column(errors, lambda e: e.words)
     deltas = _resampled_rates(edits, words, seed, draws)
-    smaller = min(np.count_nonzero(deltas <= 0), np.count_nonzero(deltas >= 0))
-    return Verdict(
-        delta=float(edits.sum() / words.sum()),
-        ci95=_interval95(deltas),
-        p_value=min(1.0, 2 * (smaller + 1) / (len(deltas) + 1)),
-    )
+    return verdict_of(float(edits.sum() / words.sum()), deltas)
 
 
 def detectable_delta(errors: Sequence[Errors], baseline: Sequence[Errors]) -> float | None:
@@ -83,6 +78,37 @@ def detectable_delta(errors: Sequence[Errors], baseline: Sequence[Errors]) -> fl
     return max(multiple * spread, multiple**2) / float(words.sum())
 
 
+def joint_rates(edits: np.ndarray, words: np.ndarray, *, seed: int, draws: int = DRAWS) -> np.ndarray:
+    """Corpus rates of many systems over resampled utterances, every draw the same utterances for all of them.
+
+    Args:
+        edits: (systems, utterances) counts, or differences of counts.
+        words: (utterances,) reference words.
+
+    Returns:
+        (systems, draws), without those draws in which no word was spoken.
+    """
+    rng = np.random.default_rng(seed)
+    size = len(words)
+    block = max(1, _CELLS // size)
+    both = np.concatenate([edits, words[None]]).astype(np.float64).T  # (utterances, systems + 1)
+    sums = []
+    for first in range(0, draws, block):
+        rows = min(block, draws - first)
+        chosen = rng.integers(size, size=(rows, size)) + size * np.arange(rows)[:, None]
+        times = np.bincount(chosen.ravel(), minlength=rows * size).reshape(rows, size)
+        sums.append(times @ both)
+    total = np.concatenate(sums).T
+    total = total[:, total[-1] > 0]
+    return total[:-1] / total[-1]
+
+
+def verdict_of(delta: float, deltas: np.ndarray) -> Verdict:
+    """The verdict of a paired bootstrap from the differences in its draws; see `paired_bootstrap`."""
+    smaller = min(np.count_nonzero(deltas <= 0), np.count_nonzero(deltas >= 0))
+    return Verdict(delta, interval95(deltas), min(1.0, 2 * (smaller + 1) / (len(deltas) + 1)))
+
+
 def _column(errors: Sequence[Errors], value: Callable[[Errors], int]) -> np.ndarray:
     return np.array([value(e) for e in errors], dtype=np.int64)
 
@@ -101,6 +127,7 @@ def _rate_blocks(edits: np.ndarray, words: np.ndarray, seed: int, draws: int) ->
             yield edits[chosen].sum(axis=1) / words[chosen].sum(axis=1)
 
 
-def _interval95(rates: np.ndarray) -> Interval:
+def interval95(rates: np.ndarray) -> Interval:
+    """The 95 % percentile interval of resampled rates."""
     low, high = np.percentile(rates, (2.5, 97.5))
     return float(low), float(high)

@@ -1,5 +1,6 @@
 """LoRA on the language model: put in, saved, read back strictly, merged."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,19 @@ def save_lora(language_model: Any, folder: Path) -> None:
     config.inference_mode = True
     config.save_pretrained(str(folder))
     config.inference_mode = False
+    _sort_sets(folder / "adapter_config.json")
     state = {
         f"base_model.model.{name}": tensor.detach().cpu().contiguous()
         for name, tensor in get_peft_model_state_dict(language_model).items()
     }
     write_tensors(folder / FILE, state)
+
+
+def _sort_sets(file: Path) -> None:
+    """peft writes a set of names in an order that is another one in each process; equal runs have equal bytes."""
+    told = json.loads(file.read_text(encoding="utf-8"))
+    told["target_modules"] = sorted(told["target_modules"])
+    file.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def load_lora(language_model: Any, folder: Path) -> None:

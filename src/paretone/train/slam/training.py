@@ -218,7 +218,7 @@ def _samples(recipe: SlamRecipe, found: Data, processor: Any) -> tuple[list[Slam
 
 def _assembled(recipe: SlamRecipe, device: str) -> tuple[Any, Any]:
     encoder, lm, projector = recipe.encoder, recipe.language_model, recipe.projector
-    layers = kept_layers(encoder, _depth(recipe), recipe.pad_to_30s)
+    layers = kept_layers(encoder, encoder_depth(recipe), recipe.pad_to_30s)
     lora = None if recipe.lora is None else Lora(**recipe.lora.model_dump())
     model, processor = new_slam(
         encoder.model,
@@ -263,7 +263,7 @@ def _distilled(
     return loss
 
 
-def _depth(recipe: SlamRecipe) -> int:
+def encoder_depth(recipe: SlamRecipe) -> int:
     """Layers of the encoder as it is stored."""
     return stored_depth(recipe.encoder.model, recipe.encoder.revision)
 
@@ -296,7 +296,7 @@ def caches_of(recipe: SlamRecipe, model: Any, processor: Any, depths: Sequence[i
 
 def fill_features(recipe: SlamRecipe, depths: Sequence[int] | None = None) -> dict[str, Any]:
     """Fills a recipe's cache with its training data, at the recipe's depth or at ``depths``, from one pass."""
-    there = _depth(recipe)
+    there = encoder_depth(recipe)
     wanted = sorted(set(depths or [len(kept_layers(recipe.encoder, there, recipe.pad_to_30s))]))
     if not 1 <= wanted[0] <= wanted[-1] <= there:
         raise UserError(f"--depths {wanted}: {recipe.encoder.model} has {there} layers, so give 1 to {there}")

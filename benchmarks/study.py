@@ -1,0 +1,263 @@
+"""Studies: what running them adds to their own work, and what fifty kills change (nothing).
+
+    python benchmarks/study.py trivial WORK --cells 1000    cells of a tiny model and one recording, on two workers
+    python benchmarks/study.py status WORK --cells 10000    ``paretone study status`` on a store of so many cells
+    python benchmarks/study.py faults WORK --kills 50       drivers and workers killed at random moments
+    python benchmarks/study.py sharing WORK                 mini trainings as a study, and each in processes of its own
+
+The last line printed is one JSON object. Every number is of this machine, with whatever else it does.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from slam_parts import RATE_HZ, noise
+
+PROGRAM = [sys.executable, "-m", "paretone"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def study_words(file: Path, store: Path, *more: str) -> list[str]:
+    """The command that runs a study."""
+    return [*PROGRAM, "study", "run", str(file), "--store", str(store), "--json", *more]
+
+
+def write_study(folder: Path, content: Mapping[str, Any]) -> Path:
+    """Its file."""
+    file = folder / f"{content['name']}.yaml"
+    file.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
+    return file
+
+
+def write_data(folder: Path, name: str, seconds: list[float]) -> Path:
+    """Noise, of which invented words are said."""
+    import soundfile
+
+    lines = []
+    for number, length in enumerate(seconds):
+        soundfile.write(folder / f"{name}-{number}.flac", noise(length, number), RATE_HZ)
+        said = " ".join(["en", "to", "tre", "fire", "fem"][: 1 + number % 5])
+        lines.append(json.dumps({"audio": f"{name}-{number}.flac", "text": said, "language": "da"}))
+    (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder / f"{name}.jsonl"
+
+
+def tiny_parts(folder: Path) -> tuple[Path, Path]:
+    """A random Whisper and a random language model: those of the tests."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import tiny
+
+    return tiny.save_tiny(folder / "whisper", "whisper"), tiny.save_tiny_lm(folder / "lm")
+
+
+def trivial(given: argparse.Namespace) -> dict[str, Any]:
+    """Wall time of many cells that do next to nothing, and what of it is not their own work."""
+    whisper, _ = tiny_parts(given.work)
+    data = write_data(given.work, "one", [0.5])
+    content = {
+        "name": "trivial",
+        "base": {"model": str(whisper), "evaluate": {"data": str(data)}},
+        "repetitions": given.cells + given.workers,
+    }
+    file, store = write_study(given.work, content), given.work / "store"
+    few = write_study(given.work, content | {"name": "warm", "repetitions": given.workers})
+    run(study_words(few, store))  # so that no first import of the machine is timed
+    started = time.monotonic()
+    told = run(study_words(file, store, "--workers", str(given.workers)))
+    wall_s = time.monotonic() - started
+    seals = [json.loads(path.read_text()) for path in (store / "evaluate").glob("*/seal.json")]
+    own_s = sum(seal["seconds"] for seal in seals)
+    overhead_s = (told["seconds"] * given.workers - own_s) / given.cells
+    return {
+        "cells": told["stages_run"],
+        "wall_s": round(wall_s, 1),
+        "running_s": told["seconds"],
+        "own_s": round(own_s, 1),
+        "overhead_per_cell_s": round(overhead_s, 3),
+    }
+
+
+def run(words: list[str]) -> Any:
+    """The JSON that a command prints."""
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout)
+
+
+def status(given: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of telling where a study of many cells stands, whole process."""
+    from paretone.study.store import SEAL_FILE, Store
+
+    store = Store(given.work / "store").open()
+    places = [f"evaluate/{number:020x}" for number in range(given.cells)]
+    for place in places[: given.cells // 2]:
+        folder = store.folder(place)
+        folder.mkdir(parents=True)
+        (folder / SEAL_FILE).write_text('{"files": {}, "seconds": 1.0}')
+    cells = [[[str(number)], [place, f"train/{number:020x}"]] for number, place in enumerate(places)]
+    axes = {"number": [str(number) for number in range(given.cells)]}
+    store.register("many", {"about": "", "axes": axes, "reference": {}, "cells": cells, "plain": [], "file": ""})
+    words = [*PROGRAM, "study", "status", "many", "--store", str(store.root)]
+    took = []
+    for _ in range(5):
+        started = time.monotonic()
+        subprocess.run(words, env=ENVIRONMENT, check=True, capture_output=True)
+        took.append(round(time.monotonic() - started, 2))
+    return {"cells": given.cells, "seconds": took}
+
+
+def small_depth(work: Path) -> dict[str, Any]:
+    """Depth by LoRA by seed of a tiny speech LLM."""
+    whisper, lm = tiny_parts(work)
+    train, test = write_data(work, "train", [0.4 + 0.1 * i for i in range(12)]), write_data(work, "test", [0.5, 0.9])
+    return {
+        "name": "faults",
+        "base": {
+            "slam": {
+                "encoder": {"model": str(whisper)},
+                "language_model": {"model": str(lm)},
+                "projector": {"settings": {"k": 4, "hidden": 16}},
+                "data": {"train": str(train)},
+                "training": {"epochs": 4, "batch": 4, "learning_rate": 0.01},
+                "decoding": {"beams": 1, "max_new_tokens": 6},
+            },
+            "evaluate": {"data": str(test)},
+        },
+        "axes": {
+            "layers": {"key": "slam.encoder.keep", "values": [2, 1]},
+            "lora": {"no": {}, "yes": {"slam.lora": {"r": 2, "alpha": 4}}},
+        },
+        "seeds": list(range(12)),
+        "retries": 3,
+    }
+
+
+def found_in(store: Path) -> dict[str, Any]:
+    """What each cell found, without times and dates."""
+    kept = ("wer", "cer", "substitutions", "deletions", "insertions", "words", "parameters")
+    found = {}
+    for file in sorted((store / "evaluate").glob("*/result.json")):
+        told = json.loads(file.read_text())
+        heard = (file.parent / "transcripts.jsonl").read_text()
+        found[file.parent.name] = [*(told[key] for key in kept), told["model"]["digest"], heard]
+    return found
+
+
+def faults(given: argparse.Namespace) -> dict[str, Any]:
+    """Kills processes at random moments, starts again, and compares with a run that nothing disturbed."""
+    file = write_study(given.work, small_depth(given.work))
+    calm, store = given.work / "calm", given.work / "store"
+    run(study_words(file, calm))
+    rng, kills = random.Random(given.seed), {"worker": 0, "driver": 0}
+    starts = 0
+    while True:
+        driver = subprocess.Popen(
+            study_words(file, store), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        starts += 1
+        while driver.poll() is None:
+            time.sleep(rng.uniform(0.05, 1.5))
+            if sum(kills.values()) < given.kills:
+                kill_one(driver, store, rng, kills)
+        if driver.returncode == 0:
+            break
+        if driver.returncode != -signal.SIGKILL:
+            print(driver.stderr.read() if driver.stderr else "", file=sys.stderr)
+    whole = run(study_words(file, store))
+    before, after = found_in(calm), found_in(store)
+    return {
+        "kills": kills,
+        "driver_starts": starts,
+        "cells": whole["cells"],
+        "done": whole["done"],
+        "lost": len(before.keys() - after.keys()),
+        "more_than_once": len(after) - whole["done"],
+        "different": sum(before[name] != after[name] for name in before.keys() & after.keys()),
+        "damaged": len(whole["damaged"]),
+        "left_in_scratch": len(list((store / "scratch").glob("*"))),
+    }
+
+
+def kill_one(driver: Any, store: Path, rng: random.Random, kills: dict[str, int]) -> None:
+    """A worker at its stage, or, every fifth time, the driver."""
+    if rng.random() < 0.2:
+        driver.kill()
+        driver.wait()
+        kills["driver"] += 1
+        return
+    from paretone.study.store import Store
+
+    for who in Store(store).claims().values():
+        try:
+            os.kill(who["pid"], signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+        kills["worker"] += 1
+        return
+
+
+def sharing(given: argparse.Namespace) -> dict[str, Any]:
+    """Mini trainings at several depths as a study, and each as commands of their own, without kept features."""
+    content = yaml.safe_load((Path(__file__).parents[1] / "studies" / "mini-slam-encoder-depth.yaml").read_text())
+    content |= {"name": "sharing", "seeds": [0], "include": [], "datasets": {"da": content["datasets"]["da"]}}
+    del content["axes"]["width"], content["reference"]["width"]
+    content["axes"]["layers"]["values"] = content["axes"]["layers"]["values"][: given.depths]
+    content["budget"] = {"cpus": 1}
+    file = write_study(Path.cwd(), content)
+    started = time.monotonic()
+    told = run(study_words(file, given.work / "store", "--workers", "1"))
+    together_s = time.monotonic() - started
+    started = time.monotonic()
+    from paretone.study.layout import lay_out
+    from paretone.study.schema import read_study
+
+    for number, laid in enumerate(lay_out(read_study(file)).cells):
+        recipe, out = given.work / f"{number}.yaml", given.work / f"run-{number}"
+        recipe.write_text(json.dumps(laid.cell.content["slam"]))
+        test = laid.cell.content["evaluate"]["data"]
+        subprocess.run([*PROGRAM, "slam", "train", str(recipe), "--out", str(out)], env=ENVIRONMENT, check=True)
+        words = ["evaluate", str(out), "--data", test, "--baseline", "mini-whisper", "--out", f"{out}-result"]
+        subprocess.run([*PROGRAM, *words], env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
+    alone_s = time.monotonic() - started
+    return {
+        "cells": told["done"],
+        "study_s": round(together_s, 1),
+        "alone_s": round(alone_s, 1),
+        "times": round(alone_s / together_s, 2),
+    }
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    for measure in (trivial, status, faults, sharing):
+        command = commands.add_parser(measure.__name__, help=(measure.__doc__ or "").split("\n")[0])
+        command.set_defaults(measure=measure)
+        command.add_argument("work", type=Path, help="an empty folder")
+        command.add_argument("--cells", type=int, default=1000 if measure is trivial else 10_000)
+        command.add_argument("--workers", type=int, default=2)
+        command.add_argument("--kills", type=int, default=50)
+        command.add_argument("--depths", type=int, default=8)
+        command.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    shutil.rmtree(given.work, ignore_errors=True)
+    given.work.mkdir(parents=True)
+    given.work = given.work.resolve()
+    print(json.dumps(given.measure(given)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""From a study file to the stages of its cells."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from paretone.errors import UserError
+from paretone.study.found import Found
+from paretone.study.grid import Cell, cells_of
+from paretone.study.schema import DATA, SEED, Budget, StudyFile
+from paretone.study.stages import Stage, compress, evaluate, features, finetune, train
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A cell with its last stage, which leaves the Result."""
+
+    cell: Cell
+    stage: Stage
+
+    @property
+    def digest(self) -> str:
+        """The cell's: of everything that decides its Result."""
+        return self.stage.digest
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All cells of a study, laid out.
+
+    Attributes:
+        cells: in the order of the file, each with a digest of its own.
+        plain: models beside the grid, by model and label of the data.
+        dropped: cells left out since their seed decides nothing and one with another seed stands.
+        missing: models and data that are not on this machine.
+    """
+
+    study: StudyFile
+    cells: list[Laid]
+    plain: dict[tuple[str, str], Stage]
+    dropped: list[Cell]
+    missing: Mapping[str, str]
+
+    def ends(self) -> list[Stage]:
+        """The last stages of everything that is to be measured."""
+        return [laid.stage for laid in self.cells] + list(self.plain.values())
+
+    def stages(self) -> list[Stage]:
+        """Every stage once, those that others need before them."""
+        seen: dict[Stage, None] = {}
+        for end in self.ends():
+            for stage in _upwards(end):
+                seen.setdefault(stage)
+        return list(seen)
+
+
+def _upwards(stage: Stage) -> Iterator[Stage]:
+    for need in stage.needs():
+        yield from _upwards(need)
+    yield stage
+
+
+def lay_out(study: StudyFile, found: Found | None = None) -> Layout:
+    """Resolves every cell, checks it, and names its stages.
+
+    Raises:
+        UserError: naming the cell, if what it says is not allowed, or if two cells are the same.
+    """
+    found = found or Found()
+    cells = [Laid(cell, _last_stage(cell.content, study.budget, found, cell.name)) for cell in cells_of(study)]
+    cells = _with_features(cells)
+    kept, dropped = _distinct(study, cells)
+    return Layout(study, kept, _plain(study, kept, found), dropped, found.missing)
+
+
+def _last_stage(content: Mapping[str, Any], budget: Budget, found: Found, name: str) -> Stage:
+    try:
+        return _path(content, budget, found)
+    except UserError as error:
+        raise UserError(f"cell {name}: {error}") from error
+
+
+def _path(content: Mapping[str, Any], budget: Budget, found: Found) -> Stage:
+    """The stages of one cell, from its sections."""
+    how = {name: content.get(name) for name in ("compress", "finetune", "slam", "evaluate")}
+    revision = None
+    if how["slam"] is not None:
+        _refuse_beside_slam(content)
+        encoder = dict(how["slam"].get("encoder") or {})
+        smaller = how["compress"] and compress.stage(
+            how["compress"], str(encoder.get("model")), encoder.get("revision"), found
+        )
+        model: str | Stage = train.stage(how["slam"], smaller or None, found, processes=budget.world)
+    else:
+        model, revision = _model_of(content)
+        if how["compress"] is not None:
+            model = compress.stage(how["compress"], model, revision, found)
+        if how["finetune"] is not None:
+            model = finetune.stage(how["finetune"], model, revision, found, processes=budget.world)
+    return evaluate.stage(how["evaluate"] or {}, model, revision, found)
+
+
+def _model_of(content: Mapping[str, Any]) -> tuple[str, str | None]:
+    model = content.get("model")
+    if model is None:
+        raise UserError("model is missing; give a name, or a section slam")
+    if isinstance(model, str):
+        return model, None
+    if not isinstance(model, Mapping) or set(model) - {"name", "revision"} or "name" not in model:
+        raise UserError("model: give a name, or name and revision")
+    return str(model["name"]), model.get("revision")
+
+
+def _refuse_beside_slam(content: Mapping[str, Any]) -> None:
+    for section in ("model", "finetune"):
+        if content.get(section) is not None:
+            raise UserError(f"{section} has no effect beside slam; leave one of them out")
+
+
+def _with_features(cells: list[Laid]) -> list[Laid]:
+    """Trainings behind a pass over their encoder that all of them share."""
+    trainings = list(dict.fromkeys(laid.stage.inputs["model"] for laid in cells if _is_training(laid)))
+    passes = features.stages_for(trainings)
+    behind = {training: replace(training, after=(passes[training],)) for training in passes}
+
+    def rewired(laid: Laid) -> Laid:
+        training = laid.stage.inputs.get("model")
+        if training is None or training not in behind:
+            return laid
+        return replace(laid, stage=replace(laid.stage, inputs={"model": behind[training]}))
+
+    return [rewired(laid) for laid in cells]
+
+
+def _is_training(laid: Laid) -> bool:
+    return "model" in laid.stage.inputs and laid.stage.inputs["model"].kind == "train"
+
+
+def _distinct(study: StudyFile, cells: list[Laid]) -> tuple[list[Laid], list[Cell]]:
+    """Cells without those that differ in nothing but a seed that nothing depends on."""
+    first: dict[str, Laid] = {}
+    dropped = []
+    for laid in cells:
+        same = first.setdefault(laid.digest, laid)
+        if same is laid:
+            continue
+        labels, others = laid.cell.labels, same.cell.labels
+        differing = [axis for axis in labels if labels[axis] != others[axis]]
+        if differing != [SEED]:
+            raise UserError(
+                f"study {study.name}: cells {same.cell.name} and {laid.cell.name} are the same: "
+                f"{', '.join(differing) or 'nothing'} makes no difference there; exclude one of them"
+            )
+        dropped.append(laid.cell)
+    return list(first.values()), dropped
+
+
+def _plain(study: StudyFile, cells: list[Laid], found: Found) -> dict[tuple[str, str], Stage]:
+    """The models of ``plain``, measured as the cells are."""
+    ways: dict[str, Mapping[str, Any]] = {}
+    for laid in cells:
+        section = laid.cell.content["evaluate"]
+        ways.setdefault(laid.cell.labels.get(DATA, ""), {k: v for k, v in section.items() if k != "repetition"})
+    return {
+        (model, label): evaluate.stage(section, model, None, found)
+        for model in study.plain
+        for label, section in ways.items()
+    }

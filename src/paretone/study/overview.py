@@ -1,0 +1,150 @@
+"""A study seen whole: what is planned, what is done, what it may still take."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from paretone.study.store import KINDS, Store
+
+if TYPE_CHECKING:
+    from paretone.study.layout import Layout  # which imports much, and telling a state should take no time
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left of one kind of stage.
+
+    ``seconds_each`` is the median of those in the store, None where there is none yet; ``bytes_each`` likewise.
+    """
+
+    kind: str
+    stages: int
+    left: int
+    seconds_each: float | None
+    bytes_each: float | None
+
+
+def estimates(layout: "Layout", store: Store) -> list[Estimate]:
+    """By kind of stage, from what the store knows."""
+    stages = layout.stages()
+    found = []
+    for kind in KINDS:
+        those = [stage for stage in stages if stage.kind == kind]
+        if those:
+            done = sorted(store.done(kind))[:200]
+            left = sum(not store.has(stage.place) for stage in those)
+            seconds = [store.seal_of(place)["seconds"] for place in done if store.has(place)]
+            sizes = [_size(store, place) for place in done[:20]]
+            found.append(
+                Estimate(
+                    kind,
+                    len(those),
+                    left,
+                    median(seconds) if seconds else None,
+                    median(sizes) if sizes else None,
+                )
+            )
+    return found
+
+
+def _size(store: Store, place: str) -> int:
+    return sum(path.stat().st_size for path in store.folder(place).rglob("*") if path.is_file())
+
+
+def register(layout: "Layout", store: Store, *, file: str) -> None:
+    """Notes in the store what the study consists of, so that its state can be told without resolving it again."""
+    study = layout.study
+    store.register(
+        study.name,
+        {
+            "file": file,
+            "about": study.about,
+            "axes": {axis: list(labels) for axis, labels in study.all_axes().items()},
+            "reference": {axis: str(label) for axis, label in study.reference.items()},
+            "cells": [
+                [list(laid.cell.labels.values()), [s.place for s in laid.stage.chain()]] for laid in layout.cells
+            ],
+            "plain": [[model, label, stage.place] for (model, label), stage in layout.plain.items()],
+        },
+    )
+
+
+@dataclass(frozen=True)
+class CellState:
+    """Where a cell stands: ``done``, ``running``, ``failed`` or ``waiting``; and why it failed."""
+
+    labels: tuple[str, ...]
+    place: str
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a study stands."""
+
+    name: str
+    axes: Mapping[str, list[str]]
+    cells: list[CellState]
+    running: Mapping[str, Mapping[str, Any]]
+    left: Mapping[str, int]
+    seconds_each: Mapping[str, float]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many cells are in each state."""
+        return Counter(cell.state for cell in self.cells)
+
+    def eta_s(self) -> float | None:
+        """Seconds until the rest is done by as many workers as there are now; None where that can't be told."""
+        if not self.running or any(kind not in self.seconds_each for kind in self.left):
+            return None
+        return sum(self.seconds_each[kind] * count for kind, count in self.left.items()) / len(self.running)
+
+
+def state_of(store: Store, name: str) -> State:
+    """Reads where a study stands from names of folders alone, so that ten thousand cells take no time."""
+    told = store.study(name)
+    done: set[str] = set().union(*(store.done(kind) for kind in KINDS))
+    claims, failures = store.claims(), store.failures()
+    cells: list[CellState] = []
+    left: set[str] = set()
+    for labels, chain in told["cells"]:
+        state, reason = _state(chain, done, claims, failures)
+        if state != "done":
+            left.update(place for place in chain if place not in done)
+        cells.append(CellState(tuple(labels), chain[0], state, reason))
+    return State(
+        name,
+        told["axes"],
+        cells,
+        claims,
+        Counter(place.partition("/")[0] for place in left),
+        _seconds(store, done),
+    )
+
+
+def _state(
+    chain: list[str], done: set[str], claims: Mapping[str, Any], failures: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, str]:
+    if chain[0] in done:
+        return "done", ""
+    if any(place in claims for place in chain):
+        return "running", ""
+    for place in chain:
+        if place in failures and place not in done and not place.startswith("features/"):
+            return "failed", str(failures[place]["reason"])
+    return "waiting", ""
+
+
+def _seconds(store: Store, done: set[str]) -> dict[str, float]:
+    """The median of what up to fifty stages of each kind took."""
+    found = {}
+    for kind in KINDS:
+        places = sorted(place for place in done if place.startswith(f"{kind}/"))[:50]
+        took = [store.seal_of(place)["seconds"] for place in places if store.has(place)]
+        if took:
+            found[kind] = median(took)
+    return found

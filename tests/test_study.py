@@ -1,0 +1,528 @@
+"""Studies: from a file to cells, through stages that are shared, to Results that survive whatever happens."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+import tiny
+import yaml
+
+from paretone.errors import UserError
+from paretone.study import running
+from paretone.study.engines import InProcess, OnRay
+from paretone.study.export import COLUMNS, export
+from paretone.study.grid import cells_of
+from paretone.study.layout import Layout, lay_out
+from paretone.study.overview import register, state_of
+from paretone.study.running import Driver, Ran
+from paretone.study.schema import Budget, StudyFile, read_study
+from paretone.study.showing import unneeded, without_study
+from paretone.study.stages import evaluate as evaluate_stage
+from paretone.study.store import STORE_FILE, Store
+from paretone.study.work import carry_out
+
+PROGRAM = str(Path(sys.executable).with_name("paretone"))
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+WORDS = ["nul", "en", "to", "tre", "fire", "fem"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    tiny.save_tiny(folder / "whisper", "whisper")
+    tiny.save_tiny(folder / "hubert", "hubert")
+    tiny.save_tiny_lm(folder / "lm")
+    for name, count, offset in (("train", 8, 0), ("test", 3, 100)):
+        lines = []
+        for i in range(count):
+            soundfile.write(folder / f"{name}{i}.flac", tiny.tiny_audio(0.4 + 0.1 * i, offset + i), 16_000)
+            text = " ".join(WORDS[(i + k) % 6] for k in range(1 + i % 3))
+            lines.append(json.dumps({"audio": f"{name}{i}.flac", "text": text, "language": "da"}))
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def compressing(place: Path, **changes: Any) -> dict[str, Any]:
+    """Two methods by two sizes of a model that recognises nothing: four cells of little work."""
+    content = {
+        "name": "small",
+        "base": {"model": str(place / "hubert"), "evaluate": {"data": str(place / "test.jsonl")}},
+        "axes": {
+            "method": {"cluster": {"compress.method": "cluster"}, "magnitude": {"compress.method": "magnitude"}},
+            "sparsity": {"key": "compress.sparsity", "values": [0.25, 0.5]},
+        },
+    }
+    return content | changes
+
+
+def training(place: Path, **changes: Any) -> dict[str, Any]:
+    """Depth by LoRA by seed of a speech LLM: eight trainings of four updates."""
+    content = {
+        "name": "depth",
+        "base": {
+            "slam": {
+                "encoder": {"model": str(place / "whisper")},
+                "language_model": {"model": str(place / "lm")},
+                "projector": {"settings": {"k": 4, "hidden": 16}},
+                "data": {"train": str(place / "train.jsonl")},
+                "training": {"epochs": 2, "batch": 4, "learning_rate": 0.01},
+                "decoding": {"beams": 1, "max_new_tokens": 6},
+            },
+            "evaluate": {"data": str(place / "test.jsonl")},
+        },
+        "axes": {
+            "layers": {"key": "slam.encoder.keep", "values": [2, 1]},
+            "lora": {"no": {}, "yes": {"slam.lora": {"r": 2, "alpha": 4}}},
+        },
+        "seeds": [0, 1],
+        "reference": {"layers": 2, "lora": "no"},
+        "plain": [str(place / "whisper")],
+    }
+    return content | changes
+
+
+def written(folder: Path, content: Mapping[str, Any]) -> Path:
+    file = folder / f"{content['name']}.yaml"
+    file.write_text(yaml.safe_dump(dict(content), sort_keys=False))
+    return file
+
+
+def laid(folder: Path, content: Mapping[str, Any]) -> Layout:
+    return lay_out(read_study(written(folder, content)))
+
+
+def run_here(layout: Layout, store: Store, says: list[str] | None = None, engine: Any = None) -> Ran:
+    store.open()
+    register(layout, store, file="study.yaml")
+    say: Callable[[str], None] = (says if says is not None else []).append
+    return Driver(layout, store, engine or InProcess(), say=say, tell=lambda ran: None).run()
+
+
+def numbers(store: Store) -> dict[str, tuple[Any, ...]]:
+    """What every cell found, without what differs from run to run: times, memory, dates."""
+    found = {}
+    for file in sorted((store.root / "evaluate").glob("*/result.json")):
+        told = json.loads(file.read_text())
+        heard = (file.parent / "transcripts.jsonl").read_text()
+        kept = ("wer", "cer", "substitutions", "deletions", "insertions", "words", "parameters", "macs")
+        found[file.parent.name] = (*(told[key] for key in kept), told["model"]["digest"], heard)
+    return found
+
+
+# --- from the file to the cells ---------------------------------------------------------------------------------------
+
+
+def test_every_combination_is_a_cell_that_rules_take_away_and_includes_add(place: Path) -> None:
+    content = training(
+        place,
+        exclude=[{"layers": 1, "lora": "yes"}],
+        include=[{"layers": 2, "lora": "rank 4", "slam.lora": {"r": 4, "alpha": 8}}],
+    )
+    cells = cells_of(StudyFile.model_validate(content))
+    assert [cell.name for cell in cells] == [
+        "layers=2 lora=no seed=0",
+        "layers=2 lora=no seed=1",
+        "layers=2 lora=yes seed=0",
+        "layers=2 lora=yes seed=1",
+        "layers=1 lora=no seed=0",
+        "layers=1 lora=no seed=1",
+        "layers=2 lora=rank 4 seed=0",
+        "layers=2 lora=rank 4 seed=1",
+    ]
+    assert cells[-1].content["slam"]["lora"] == {"r": 4, "alpha": 8}
+    assert cells[-1].content["slam"]["training"]["seed"] == 1
+    assert "lora" not in cells[0].content["slam"]
+
+
+def test_datasets_and_repetitions_are_axes(place: Path) -> None:
+    content = compressing(place, datasets={"all": {}, "two": {"evaluate.limit": 2}}, repetitions=2)
+    cells = cells_of(StudyFile.model_validate(content))
+    assert len(cells) == 16
+    assert cells[0].labels == {"data": "all", "method": "cluster", "sparsity": "0.25", "repetition": "1"}
+    assert cells[-1].content["evaluate"] == {"data": str(place / "test.jsonl"), "limit": 2, "repetition": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"exclude": [{"layer": 1}]}, "exclude rule 1: unknown axis 'layer'; did you mean 'layers'?"),
+        ({"exclude": [{"layers": 3}]}, "axis layers has no label '3'; labels: 2, 1"),
+        ({"exclude": [{"layers": [1, 2]}]}, "the exclude rules leave no cell of 8"),
+        ({"exclude": [{"layers": 1}, {"layers": 1, "seed": 0}]}, None),
+        ({"reference": {"lora": "maybe"}}, "reference: axis lora has no label 'maybe'"),
+        ({"axes": {"layers": {"key": "slam.encoder.keep", "values": []}}}, "axes.layers: give labels"),
+        ({"axes": {"layers": {"key": "slam.encoder.keep", "values": [30]}}}, "layers, so give 1 to"),
+        ({"axes": {"layers": {"key": "slam.encoder.kept", "values": [1]}}}, "did you mean 'keep'?"),
+        ({"axes": {"layers": {"key": "slm.encoder.keep", "values": [1]}}}, "did you mean 'slam'?"),
+        ({"axes": {"seed": {"key": "slam.training.seed", "values": [1]}}}, "has a key of its own: seeds"),
+        ({"axes": {"a": {"x": {}, "y": {}}}}, "are the same: a makes no difference there"),
+        ({"bugdet": {}}, "did you mean 'budget'?"),
+        ({"budget": {"cpus": 0}}, "budget.cpus"),
+        ({"base": {"evaluate": {"data": "test.jsonl"}}, "axes": {}}, "model is missing"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_runs(
+    place: Path, tmp_path: Path, changes: dict[str, Any], message: str | None
+) -> None:
+    content = training(place, **changes)
+    if message is None:  # a later rule may cover what an earlier one did
+        assert len(laid(tmp_path, content).cells) == 4
+        return
+    if "axes" in changes:
+        content["reference"] = {}
+    with pytest.raises(UserError) as refused:
+        laid(tmp_path, content)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_seeds_that_decide_nothing_make_no_cells(place: Path, tmp_path: Path) -> None:
+    layout = laid(tmp_path, compressing(place, seeds=[0, 1]))
+    assert len(layout.cells) == 4
+    assert len(layout.dropped) == 4
+
+
+def test_equal_work_is_one_stage_whatever_the_names_and_paths(place: Path, tmp_path: Path) -> None:
+    one = laid(tmp_path, training(place))
+    kinds = [stage.kind for stage in one.stages()]
+    assert {kind: kinds.count(kind) for kind in kinds} == {"features": 1, "train": 8, "evaluate": 9}
+    moved = tmp_path / "elsewhere"
+    moved.symlink_to(place)
+    other = laid(tmp_path, training(moved, name="other", axes={"lora": {"no": {}}}, reference={}, retries=3))
+    assert {cell.digest for cell in other.cells} <= {cell.digest for cell in one.cells} | {
+        cell.digest for cell in other.cells
+    }
+    again = laid(tmp_path, training(moved))
+    assert [cell.digest for cell in again.cells] == [cell.digest for cell in one.cells]
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+def test_only_what_is_missing_or_changed_runs(place: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    assert len(run_here(laid(tmp_path, compressing(place)), store).done) == 8
+    assert run_here(laid(tmp_path, compressing(place)), store).done == []
+    axes = compressing(place)["axes"] | {"sparsity": {"key": "compress.sparsity", "values": [0.25, 0.6]}}
+    changed = run_here(laid(tmp_path, compressing(place, axes=axes)), store)
+    assert sorted(stage.kind for stage in changed.done) == ["compress", "compress", "evaluate", "evaluate"]
+    assert len(unneeded(store)) == 4  # those of 0.5
+    shared = run_here(laid(tmp_path, compressing(place, name="second", axes=axes)), store)
+    assert shared.done == []
+    assert without_study(store, "second") == []  # the first still needs them
+
+
+def test_a_depth_study_hears_once_trains_all_and_is_the_same_again(place: Path, tmp_path: Path) -> None:
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    run_here(laid(tmp_path, training(place)), one)
+    assert len(list((one.root / "train").iterdir())) == 8
+    assert len(numbers(one)) == 9
+    state = state_of(one, "depth")
+    assert state.counts == {"done": 8}
+    run_here(laid(tmp_path, training(place)), two)
+    assert numbers(one) == numbers(two)
+    rows = export(one, "depth", tmp_path / "tables")
+    assert rows == {"results": 8, "transcripts": 24}
+    header, first, *_ = (tmp_path / "tables" / "results.csv").read_text().splitlines()
+    assert header.replace('"', "").split(",") == ["layers", "lora", "seed", *COLUMNS]
+    assert first.startswith('"2","no","0"')
+
+
+def test_models_go_where_only_results_are_kept(place: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    layout = laid(tmp_path, compressing(place, keep="results"))
+    run_here(layout, store)
+    assert len(numbers(store)) == 4
+    assert not any((store.root / "compress").iterdir())
+    assert run_here(layout, store).done == []
+
+
+@pytest.mark.parametrize("harm", ["edited", "cut", "seal", "gone"])
+def test_damaged_results_are_named_and_made_again(place: Path, tmp_path: Path, harm: str) -> None:
+    store = Store(tmp_path / "store")
+    layout = laid(tmp_path, compressing(place))
+    run_here(layout, store)
+    before, folder = numbers(store), store.folder(layout.cells[1].stage.place)
+    file = folder / ("seal.json" if harm == "seal" else "result.json")
+    if harm == "gone":
+        file.unlink()
+    elif harm == "edited":
+        file.write_text(file.read_text().replace('"wer": ', '"wer": 0'))
+    else:
+        file.write_bytes(file.read_bytes()[:100])
+    says: list[str] = []
+    ran = run_here(layout, store, says)
+    assert [stage.place for stage in ran.done] == [layout.cells[1].stage.place]
+    assert file.name in says[0]
+    assert layout.cells[1].stage.place in says[0]
+    assert numbers(store) == before
+
+
+def test_a_damaged_feature_file_is_computed_again(place: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    run_here(laid(tmp_path, training(place, seeds=[0])), store)
+    shard = next((store.root / "features").rglob("*.safetensors"))
+    before = shard.read_bytes()
+    shard.write_bytes(before[:-50])
+    run_here(laid(tmp_path, training(place, seeds=[5])), store)
+    assert next((store.root / "features").rglob("*.safetensors")).read_bytes() == before
+    assert state_of(store, "depth").counts == {"done": 4}
+
+
+def test_a_failure_is_noted_tried_again_and_stops_no_other(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, layout = Store(tmp_path / "store"), laid(tmp_path, compressing(place))
+    broken, tries = layout.cells[0].stage.inputs["model"], []
+    sound = evaluate_stage.run
+
+    def fails(given: Any, inputs: Any, out: Path) -> None:
+        if inputs["model"].name == broken.digest:
+            tries.append(1)
+            raise ZeroDivisionError("no luck")
+        sound(given, inputs, out)
+
+    monkeypatch.setattr(evaluate_stage, "run", fails)
+    ran = run_here(layout, store)
+    assert len(tries) == 2  # retries is 1
+    assert list(ran.failed.values()) == ["ZeroDivisionError: no luck"]
+    assert state_of(store, "small").counts == {"done": 3, "failed": 1}
+    noted = store.failures()[layout.cells[0].stage.place]
+    assert "no luck" in noted["traceback"]
+    assert noted["attempts"] == 2
+    monkeypatch.undo()
+    assert len(run_here(layout, store).done) == 1
+    assert state_of(store, "small").counts == {"done": 4}
+    assert store.failures() == {}
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason"),
+    [({"minutes": 0.01}, "more than its 0.01 minutes"), ({"memory_gb": 0.05}, "more than its 0.05 GB of memory")],
+)
+def test_a_stage_beyond_its_budget_fails_with_that_reason(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: dict[str, float], reason: str
+) -> None:
+    def endless(given: Any, inputs: Any, out: Path) -> None:
+        while True:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(evaluate_stage, "run", endless)
+    store = Store(tmp_path / "store")
+    layout = laid(tmp_path, compressing(place, budget=budget, axes={}))
+    ran = run_here(layout, store)
+    assert reason in next(iter(ran.failed.values()))
+
+
+def test_a_full_disk_stops_the_study_clearly(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Store, place: str, made: Path, facts: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    store, layout = Store(tmp_path / "store"), laid(tmp_path, compressing(place))
+    monkeypatch.setattr(Store, "put", full)
+    with pytest.raises(UserError, match="the disk is full; free space, then give the same command"):
+        run_here(layout, store)
+    monkeypatch.undo()
+    assert len(run_here(layout, store).done) == 8
+
+
+def test_stores_of_another_kind_or_version_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match="is no store and not empty"):
+        Store(tmp_path / "full").open()
+    store = Store(tmp_path / "store").open()
+    (store.root / STORE_FILE).write_text('{"format": 7, "paretone": "9.1"}')
+    with pytest.raises(UserError, match=r"has format 7, of paretone 9\.1"):
+        store.open()
+    (store.root / STORE_FILE).write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        store.open()
+
+
+def test_cells_that_can_never_fit_are_refused() -> None:
+    with pytest.raises(UserError, match="a cell takes 4096 CPUs"):
+        InProcess().check(Budget(cpus=4096))
+    with pytest.raises(UserError, match="no machine has that"):
+        InProcess().check(Budget(memory_gb=1e6))
+
+
+def test_two_drivers_at_once_do_nothing_twice(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads as drivers: claims are of open files, so they hold between threads as between processes."""
+    store, layout = Store(tmp_path / "store"), laid(tmp_path, compressing(place))
+    sound, done = evaluate_stage.run, []
+
+    def counted(given: Any, inputs: Any, out: Path) -> None:
+        done.append(inputs["model"].name)
+        time.sleep(0.1)
+        sound(given, inputs, out)
+
+    monkeypatch.setattr(evaluate_stage, "run", counted)
+    monkeypatch.setattr(running, "BUSY_S", 0.05)
+    drivers = [threading.Thread(target=run_here, args=(layout, store)) for _ in range(2)]
+    for driver in drivers:
+        driver.start()
+    for driver in drivers:
+        driver.join()
+    assert len(done) == len(set(done)) == 4
+    assert len(numbers(store)) == 4
+
+
+# --- on Ray -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ray_engine() -> Iterator[OnRay]:
+    engine = OnRay(address=None, workers=1, budget=Budget())
+    yield engine
+    engine.close()
+
+
+def worker_of(store: Store, deadline_s: float = 60) -> int | None:
+    """The process that is at a stage now."""
+    until = time.monotonic() + deadline_s
+    while time.monotonic() < until:
+        for who in store.claims().values():
+            return int(who["pid"])
+        time.sleep(0.01)
+    return None
+
+
+def test_workers_that_are_killed_are_replaced_and_change_nothing(
+    place: Path, tmp_path: Path, ray_engine: OnRay
+) -> None:
+    layout = laid(tmp_path, training(place))
+    calm, store = Store(tmp_path / "calm"), Store(tmp_path / "store")
+    run_here(layout, calm)
+    kills = []
+
+    def kill() -> None:
+        rng = random.Random(0)
+        while len(kills) < 4 and (pid := worker_of(store)) is not None:
+            time.sleep(rng.uniform(0, 0.4))
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            kills.append(pid)
+            time.sleep(0.5)
+
+    assassin = threading.Thread(target=kill, daemon=True)
+    assassin.start()
+    ran = run_here(layout, store, engine=ray_engine)
+    assert kills
+    assert ran.failed == {}
+    assert numbers(store) == numbers(calm)
+    assert len(numbers(store)) == 9
+
+
+def command(file: Path, store: Store, *words: str) -> list[str]:
+    return [PROGRAM, "study", "run", str(file), "--store", str(store.root), *words]
+
+
+def test_drivers_that_are_killed_lose_nothing(place: Path, tmp_path: Path) -> None:
+    file = written(tmp_path, training(place))
+    calm, store = Store(tmp_path / "calm"), Store(tmp_path / "store")
+    run_here(laid(tmp_path, training(place)), calm)
+    rng = random.Random(1)
+    for _ in range(2):
+        driver = subprocess.Popen(command(file, store, "--no-ray"), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+        assert worker_of(store) is not None
+        time.sleep(rng.uniform(0, 1.0))
+        driver.kill()
+        driver.wait()
+    done = subprocess.run(
+        command(file, store, "--no-ray", "--json"), env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["done"] == 8
+    assert numbers(store) == numbers(calm)
+    assert not list((store.root / "scratch").iterdir())
+
+
+def test_two_nodes_give_the_same_results(place: Path, tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    layout = laid(tmp_path, training(place))
+    calm, store = Store(tmp_path / "calm"), Store(tmp_path / "store")
+    run_here(layout, calm)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        engine = OnRay(address=cluster.address, workers=None, budget=Budget())
+        try:
+            with pytest.raises(UserError, match="no machine has that"):
+                engine.check(Budget(cpus=2))  # there are two, but not on one machine
+            assert run_here(layout, store, engine=engine).failed == {}
+        finally:
+            engine.close()
+    finally:
+        cluster.shutdown()
+    assert numbers(store) == numbers(calm)
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def said(*words: str, cwd: Path, code: int = 0) -> str:
+    done = subprocess.run([PROGRAM, *words], env=ENVIRONMENT, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_the_commands_tell_one_story(place: Path, tmp_path: Path) -> None:
+    file = written(tmp_path, compressing(place))
+    planned = json.loads(said("study", "plan", str(file), "--json", cwd=tmp_path))
+    assert len(planned["cells"]) == 4
+    assert not (tmp_path / "paretone-store").exists()
+    assert "4 of 4 cells done" in said("study", "run", str(file), "--no-ray", cwd=tmp_path)
+    assert "4 cells: 4 done" in said("study", "status", "small", cwd=tmp_path)
+    cell = planned["cells"][0]["cell"]
+    told = json.loads(said("study", "show", cell[:8], "--json", cwd=tmp_path))
+    assert told["cells"] == ["small: method=cluster sparsity=0.25"]
+    assert "wer" in told
+    assert "1 removed" in said("study", "rm", cell[:8], cwd=tmp_path)
+    assert "1 waiting" in said("study", "status", str(file), cwd=tmp_path)
+    assert "study nothing never ran" in said("study", "status", "nothing", cwd=tmp_path, code=2)
+    assert "there is none" in said("study", "show", "ffff", cwd=tmp_path, code=2)
+    assert "one of them" in said("study", "rm", cwd=tmp_path, code=2)
+
+
+def test_a_plan_tells_what_is_not_here_and_a_run_refuses(tmp_path: Path) -> None:
+    content = {
+        "name": "far",
+        "base": {"model": "openai/whisper-tiny", "compress": {"sparsity": 0.5}, "evaluate": {"data": "gone.jsonl"}},
+    }
+    file = written(tmp_path, content)
+    planned = json.loads(said("study", "plan", str(file), "--json", cwd=tmp_path))
+    assert sorted(planned["missing"]) == ["data gone.jsonl", "model openai/whisper-tiny"]
+    assert len(planned["cells"]) == 1
+    assert said("study", "run", str(file), cwd=tmp_path, code=2).count("\n") == 1
+
+
+def test_the_studies_that_come_with_the_code_can_be_planned() -> None:
+    files = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
+    assert len(files) >= 5
+    for file in files:
+        assert cells_of(read_study(file))
+
+
+def test_a_claim_ends_with_its_process(place: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store").open()
+    layout = laid(tmp_path, compressing(place, axes={}))
+    with store.claim(layout.cells[0].stage.place) as first, store.claim(layout.cells[0].stage.place) as second:
+        assert (first, second) == (True, False)
+    from paretone.study.work import Task
+
+    task = Task.of(layout.cells[0].stage, store, Budget(), 1)
+    assert carry_out(task).status == "done"
+    assert carry_out(task).seconds == 0

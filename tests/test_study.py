@@ -449,6 +449,26 @@ def test_drivers_that_are_killed_lose_nothing(place: Path, tmp_path: Path) -> No
     assert not list((store.root / "scratch").iterdir())
 
 
+def test_an_interrupt_says_how_to_go_on(place: Path, tmp_path: Path) -> None:
+    file, store = written(tmp_path, training(place)), Store(tmp_path / "store")
+    driver = subprocess.Popen(command(file, store), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    assert worker_of(store) is not None
+    driver.send_signal(signal.SIGINT)
+    told = driver.communicate(timeout=60)[1]
+    assert driver.returncode == 130
+    assert "error: interrupted; cells that are done stay, and the same command goes on" in told
+    assert "Traceback" not in told
+
+
+def test_a_training_can_be_shared_among_processes(place: Path, tmp_path: Path) -> None:
+    content = training(place, axes={}, seeds=[0], reference={}, plain=[], budget={"processes": 2})
+    store = Store(tmp_path / "store")
+    assert run_here(laid(tmp_path, content), store).failed == {}
+    record = json.loads(next((store.root / "train").glob("*/training.json")).read_text())
+    assert record["processes"] == 2
+    assert laid(tmp_path, content | {"budget": {}}).cells[0].digest not in numbers(store)
+
+
 def test_two_nodes_give_the_same_results(place: Path, tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from paretone.cli import options as o
+from paretone.cli.training import interrupted
 from paretone.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,10 +75,13 @@ def run(
     where = Store(store.absolute()).open()
     register(layout, where, file=str(file))
     _say_dropped(layout)
-    with _engine(layout, address, workers, no_ray) as engine, _progress(layout, where) as (say, tell):
-        from paretone.study.running import Driver
+    try:
+        with _engine(layout, address, workers, no_ray) as engine, _progress(layout, where) as (say, tell):
+            from paretone.study.running import Driver
 
-        ran = Driver(layout, where, engine, say=say, tell=tell).run()
+            ran = Driver(layout, where, engine, say=say, tell=tell).run()
+    except KeyboardInterrupt:
+        interrupted(KeyboardInterrupt("interrupted; cells that are done stay, and the same command goes on"))
     _ended(layout, where, ran, as_json)
 
 

@@ -191,8 +191,8 @@ def faults(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def kill_one(driver: Any, store: Path, rng: random.Random, kills: dict[str, int]) -> None:
-    """A worker at its stage, or, every fifth time, the driver."""
-    if rng.random() < 0.2:
+    """A worker at its stage, or now and then the driver."""
+    if rng.random() < 0.03:
         driver.kill()
         driver.wait()
         kills["driver"] += 1

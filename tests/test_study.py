@@ -449,11 +449,12 @@ def test_drivers_that_are_killed_lose_nothing(place: Path, tmp_path: Path) -> No
     assert not list((store.root / "scratch").iterdir())
 
 
-def test_an_interrupt_says_how_to_go_on(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_says_how_to_go_on(place: Path, tmp_path: Path, number: signal.Signals) -> None:
     file, store = written(tmp_path, training(place)), Store(tmp_path / "store")
     driver = subprocess.Popen(command(file, store), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     assert worker_of(store) is not None
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(number)
     told = driver.communicate(timeout=60)[1]
     assert driver.returncode == 130
     assert "error: interrupted; cells that are done stay, and the same command goes on" in told
@@ -515,6 +516,9 @@ def test_the_commands_tell_one_story(place: Path, tmp_path: Path) -> None:
     assert "study nothing never ran" in said("study", "status", "nothing", cwd=tmp_path, code=2)
     assert "there is none" in said("study", "show", "ffff", cwd=tmp_path, code=2)
     assert "one of them" in said("study", "rm", cwd=tmp_path, code=2)
+    far = ["study", "run", str(file), "--address", "127.0.0.1:1"]
+    assert "nothing answers there" in said(*far, cwd=tmp_path, code=2)
+    assert "leave --address" in said(*far, "--no-ray", cwd=tmp_path, code=2)
 
 
 def test_a_plan_tells_what_is_not_here_and_a_run_refuses(tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
 """Where tasks run: in this process, or on Ray."""
 
+import logging
 import os
+import signal
+import socket
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from paretone.errors import UserError
@@ -78,10 +83,13 @@ class OnRay:
                 "include_dashboard": False,
                 "object_store_memory": 100 * 2**20,  # nothing of size is passed: stages meet through folders
             }
-        try:
-            ray.init(address=address or "local", **how)
-        except ConnectionError as error:
-            raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from error
+        if address is not None:
+            _check_answers(address)
+        with _own_signals():
+            try:
+                ray.init(address=address or "local", **how)
+            except ConnectionError as error:
+                raise UserError(f"--address {address}: no Ray cluster answers there: {error}") from error
         self._remote = ray.remote(max_retries=0)(carry_out)
         total = ray.cluster_resources().get("CPU", 1)
         self.slots = (workers or max(1, int(total / budget.cpus))) + 1  # one more waits, so that no worker does
@@ -140,7 +148,28 @@ def _ray() -> Any:
         import ray
     except ImportError as error:
         raise UserError("studies run on Ray: pip install 'paretone[study]', or pass --no-ray") from error
+    logging.getLogger("ray").setLevel(logging.ERROR)  # its note on tokens would greet each run
     return ray
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts; an interrupt stays an interrupt."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if "//" in address or not colon or not port.isdecimal():
+        return  # auto, ray://..., and whatever else Ray knows
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise UserError(f"--address {address}: nothing answers there ({error}); is the Ray cluster up?") from error
 
 
 def _check_fits(budget: Budget, machines: list[Mapping[str, float]]) -> None:

@@ -167,7 +167,15 @@ def test_an_interrupt_leaves_no_half_folder(tmp_path: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         words = [PARETONE, "compress", str(tmp_path / "model"), str(tmp_path / "out"), "--sparsity", "0.5"]
         words += ["--method", "cluster"]
-        running = subprocess.Popen(words, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        running = subprocess.Popen(
+            words,
+            env=ENVIRONMENT,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # a shell's background jobs ignore SIGINT, and so would this
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".out.partial-*")):
             assert running.poll() is None, running.communicate()

@@ -18,7 +18,6 @@ import tiny
 import yaml
 
 from paretone.errors import UserError
-from paretone.study import running
 from paretone.study.engines import InProcess, OnRay
 from paretone.study.export import COLUMNS, export
 from paretone.study.grid import cells_of
@@ -357,27 +356,6 @@ def test_cells_that_can_never_fit_are_refused() -> None:
         InProcess().check(Budget(memory_gb=1e6))
 
 
-def test_two_drivers_at_once_do_nothing_twice(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two threads as drivers: claims are of open files, so they hold between threads as between processes."""
-    store, layout = Store(tmp_path / "store"), laid(tmp_path, compressing(place))
-    sound, done = evaluate_stage.run, []
-
-    def counted(given: Any, inputs: Any, out: Path) -> None:
-        done.append(inputs["model"].name)
-        time.sleep(0.1)
-        sound(given, inputs, out)
-
-    monkeypatch.setattr(evaluate_stage, "run", counted)
-    monkeypatch.setattr(running, "BUSY_S", 0.05)
-    drivers = [threading.Thread(target=run_here, args=(layout, store)) for _ in range(2)]
-    for driver in drivers:
-        driver.start()
-    for driver in drivers:
-        driver.join()
-    assert len(done) == len(set(done)) == 4
-    assert len(numbers(store)) == 4
-
-
 # --- on Ray -----------------------------------------------------------------------------------------------------------
 
 
@@ -426,8 +404,24 @@ def test_workers_that_are_killed_are_replaced_and_change_nothing(
     assert len(numbers(store)) == 9
 
 
+def heed_interrupts() -> None:
+    """A shell's background jobs ignore SIGINT, and so would their children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def command(file: Path, store: Store, *words: str) -> list[str]:
     return [PROGRAM, "study", "run", str(file), "--store", str(store.root), *words]
+
+
+def test_two_drivers_at_once_do_nothing_twice(place: Path, tmp_path: Path) -> None:
+    file, store = written(tmp_path, compressing(place)), Store(tmp_path / "store")
+    words = command(file, store, "--no-ray", "--json")
+    drivers = [subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [json.loads(driver.communicate(timeout=200)[0]) for driver in drivers]
+    assert [each["done"] for each in told] == [4, 4]
+    assert len({json.loads(seal.read_text())["pid"] for seal in store.root.glob("*/*/seal.json")}) <= 2
+    assert sum(each["stages_made"] for each in told) == 8
+    assert len(numbers(store)) == 4
 
 
 def test_drivers_that_are_killed_lose_nothing(place: Path, tmp_path: Path) -> None:
@@ -452,7 +446,9 @@ def test_drivers_that_are_killed_lose_nothing(place: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_says_how_to_go_on(place: Path, tmp_path: Path, number: signal.Signals) -> None:
     file, store = written(tmp_path, training(place)), Store(tmp_path / "store")
-    driver = subprocess.Popen(command(file, store), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(
+        command(file, store), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     assert worker_of(store) is not None
     driver.send_signal(number)
     told = driver.communicate(timeout=60)[1]

@@ -261,6 +261,7 @@ def _ended(layout: "Layout", store: "Store", ran: "Ran", as_json: bool) -> None:
         "done": done,
         "failed": {laid.digest: ran.failed[laid.stage] for laid in failed},
         "stages_run": len(ran.done),
+        "stages_made": ran.made,
         "damaged": ran.damaged,
         "seconds": round(ran.seconds, 2),
         "store": str(store.root),

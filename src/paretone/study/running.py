@@ -22,9 +22,15 @@ Say = Callable[[str], None]
 
 @dataclass
 class Ran:
-    """What a run did: stages by how they ended; ``damaged`` were done before and had to be made again."""
+    """What a run did: stages by how they ended.
+
+    Attributes:
+        made: of those that are done by this run, and not by another driver meanwhile.
+        damaged: were done before and had to be made again.
+    """
 
     done: list[Stage] = field(default_factory=list)
+    made: int = 0
     failed: dict[Stage, str] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -127,6 +133,7 @@ class Driver:
 
     def _ended(self, stage: Stage, outcome: Outcome) -> None:
         if outcome.status == "done":
+            self.ran.made += outcome.is_new
             self._succeeded(stage)
         elif outcome.status == "busy":
             self._attempts[stage] -= 1

@@ -46,13 +46,14 @@ class Outcome:
     """How a task ended.
 
     ``busy`` means that another process is at it, ``died`` that the worker ended, ``full`` that the disk is full.
-    ``is_hopeless`` marks failures that would come again.
+    ``is_hopeless`` marks failures that would come again, ``is_new`` stages that were not done before.
     """
 
     status: Status
     reason: str = ""
     seconds: float = 0.0
     is_hopeless: bool = False
+    is_new: bool = False
 
 
 def carry_out(task: Task) -> Outcome:
@@ -82,7 +83,7 @@ def _done(task: Task, store: Store) -> Outcome:
         trace = "" if isinstance(error, UserError) else traceback.format_exc()
         store.fail(task.place, reason, trace, task.attempt)
         return Outcome("failed", reason, time.monotonic() - started, is_ours)
-    return Outcome("done", seconds=facts["seconds"])
+    return Outcome("done", seconds=facts["seconds"], is_new=True)
 
 
 def _work(task: Task, store: Store) -> dict[str, Any]:

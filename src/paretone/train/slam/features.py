@@ -7,6 +7,7 @@ SHA-256. Shards appear only when complete, so an interrupted pass goes on where 
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ class FeatureCache:
         """One more shard."""
         self.shards.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256("".join(sorted(features)).encode()).hexdigest()[:16]
-        partial = self.shards / f".{name}.partial"
+        partial = self.shards / f".{name}.partial-{os.getpid()}"  # another training may fill it, too
         try:
             write_tensors(partial, features)
             write_file(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import soundfile
 import tiny
 import torch
 import yaml
@@ -26,7 +25,6 @@ from paretone.train.slam.recipe import checked_slam_recipe, read_slam_recipe
 from paretone.train.slam.samples import BucketOrder
 
 PROGRAM = str(Path(sys.executable).with_name("paretone"))
-WORDS = ["nul", "en", "to", "tre", "fire", "fem"]
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.save_tiny(folder / "whisper", "whisper")
     tiny.save_tiny_lm(folder / "lm")
     for name, count, offset in (("train", 12, 0), ("dev", 3, 100)):
-        lines = []
-        for i in range(count):
-            soundfile.write(folder / f"{name}{i}.flac", tiny.tiny_audio(0.4 + 0.1 * i, offset + i), 16_000)
-            text = " ".join(WORDS[(i + k) % 6] for k in range(1 + i % 3))
-            lines.append(json.dumps({"audio": f"{name}{i}.flac", "text": text, "language": "da"}))
-        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+        tiny.save_recordings(folder, name, count, offset)
     return folder
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import soundfile
 import tiny
 import yaml
 
@@ -32,7 +31,6 @@ from paretone.study.work import carry_out
 
 PROGRAM = str(Path(sys.executable).with_name("paretone"))
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-WORDS = ["nul", "en", "to", "tre", "fire", "fem"]
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.save_tiny(folder / "hubert", "hubert")
     tiny.save_tiny_lm(folder / "lm")
     for name, count, offset in (("train", 8, 0), ("test", 3, 100)):
-        lines = []
-        for i in range(count):
-            soundfile.write(folder / f"{name}{i}.flac", tiny.tiny_audio(0.4 + 0.1 * i, offset + i), 16_000)
-            text = " ".join(WORDS[(i + k) % 6] for k in range(1 + i % 3))
-            lines.append(json.dumps({"audio": f"{name}{i}.flac", "text": text, "language": "da"}))
-        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+        tiny.save_recordings(folder, name, count, offset)
     return folder
 
 

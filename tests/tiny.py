@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
@@ -55,6 +56,9 @@ WHISPER_SPECIALS = [
     "<|nocaptions|>",
     "<|notimestamps|>",
 ]
+
+
+NUMBERS = ["nul", "en", "to", "tre", "fire", "fem"]
 
 
 def tiny_hubert(
@@ -227,6 +231,16 @@ def _random(model_class: type[PreTrainedModel], config: Any, seed: int) -> PreTr
             if parameter.ndim == 1 or "gru_rel_pos_const" in name:
                 parameter.add_(0.2 * torch.randn_like(parameter))
     return model.eval()
+
+
+def save_recordings(folder: Path, name: str, count: int, first_seed: int) -> None:
+    """Writes ``count`` recordings of noise, and the manifest NAME.jsonl that says Danish numbers of them."""
+    lines = []
+    for i in range(count):
+        soundfile.write(folder / f"{name}{i}.flac", tiny_audio(0.4 + 0.1 * i, first_seed + i), 16_000)
+        text = " ".join(NUMBERS[(i + k) % 6] for k in range(1 + i % 3))
+        lines.append(json.dumps({"audio": f"{name}{i}.flac", "text": text, "language": "da"}))
+    (folder / f"{name}.jsonl").write_text("\n".join(lines))
 
 
 def save_tiny_lm(folder: Path, *, seed: int = 0, **changes: Any) -> Path:

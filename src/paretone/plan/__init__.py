@@ -4,7 +4,7 @@ from paretone.plan.blueprint import Blueprint, layer_name
 from paretone.plan.material import Material
 from paretone.plan.plan import Calibration, ModulePlan, Plan, StepPlan, read_plan
 from paretone.plan.presets import DEFAULT_PRESET, PRESETS
-from paretone.plan.reading import explain, parse_settings, read_yaml
+from paretone.plan.reading import explain, parse_settings, put, read_yaml
 from paretone.plan.recipe import CALIBRATE_LIMIT, Recipe, Step, checked_recipe, read_recipe
 from paretone.plan.resolve import after_step, blueprint_of, plan_of, resolve
 from paretone.plan.weighing import Analyses
@@ -29,6 +29,7 @@ __all__ = [
     "layer_name",
     "parse_settings",
     "plan_of",
+    "put",
     "read_plan",
     "read_recipe",
     "read_yaml",

@@ -1,5 +1,6 @@
 """YAML files checked against a schema, with errors that name file, key and what is allowed there."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +22,13 @@ def read_yaml(path: Path, what: str) -> Any:
         raise UserError(f"{what} {path} can't be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{what} {path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def put(content: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy of ``content`` with the value at a dotted key; what it passes through and is no mapping is replaced."""
+    first, dot, rest = key.partition(".")
+    inner = content.get(first)
+    return {**content, first: put(inner if isinstance(inner, Mapping) else {}, rest, value) if dot else value}
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

@@ -74,7 +74,6 @@ class OnRay:
         ray = _ray()
         self._ray = ray
         self._running: dict[Any, tuple[Task, float]] = {}
-        self._is_own = address is None
         how: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
         if address is None:
             cpus = (workers or max(1, int((os.cpu_count() or 1) / budget.cpus))) * budget.cpus
@@ -83,7 +82,7 @@ class OnRay:
                 "include_dashboard": False,
                 "object_store_memory": 100 * 2**20,  # nothing of size is passed: stages meet through folders
             }
-        if address is not None:
+        else:
             _check_answers(address)
         with _own_signals():
             try:

@@ -54,12 +54,12 @@ def rows_of(store: Store, name: str) -> Iterator[dict[str, Any]]:
         if cell.state == "done":
             folder = store.folder(cell.place)
             labels = dict(zip(state.axes, cell.labels, strict=True))
-            yield from _rows(labels, folder, read_result(folder), making_of(store, cell.place))
+            result = read_result(folder)
+            yield from _rows(labels, folder, result, making_of(result))
 
 
-def making_of(store: Store, place: str) -> dict[str, Any]:
+def making_of(result: Result) -> dict[str, Any]:
     """What the record of a cell's training says; nothing where there was none, or the model is not kept."""
-    result = read_result(store.folder(place))
     record = read_making(Path(result.model.path), TRAINING_FILE)
     if not record:
         return {}

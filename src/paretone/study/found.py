@@ -19,7 +19,7 @@ class Found:
     def __init__(self) -> None:
         self.missing: dict[str, str] = {}
         self._models: dict[Any, str] = {}
-        self._data: dict[Any, tuple[str, float]] = {}
+        self._data: dict[Any, str] = {}
 
     def model(self, name: str, revision: str | None = None) -> str:
         """The digest of a checkpoint."""
@@ -39,22 +39,14 @@ class Found:
 
     def data(self, name: str, *, split: str = "test", labelled: bool = True, **words: Any) -> str:
         """The digest of a data set; ``words`` as those of ``open_data``."""
-        return self._open(name, split, labelled, words)[0]
-
-    def audio_s(self, name: str, *, split: str = "test", labelled: bool = True, **words: Any) -> float:
-        """Seconds of audio of a data set; 0 where it is missing."""
-        return self._open(name, split, labelled, words)[1]
-
-    def _open(self, name: str, split: str, labelled: bool, words: Mapping[str, Any]) -> tuple[str, float]:
         from paretone.data import open_data
 
         key = (name, split, labelled, *sorted(words.items()))
         if key not in self._data:
             try:
-                found = open_data(name, split=split, labelled=labelled, **words)
-                self._data[key] = (found.digest, found.audio_s)
+                self._data[key] = open_data(name, split=split, labelled=labelled, **words).digest
             except UserError as error:
-                self._data[key] = (self._missing(f"data {name}", error), 0.0)
+                self._data[key] = self._missing(f"data {name}", error)
         return self._data[key]
 
     def _missing(self, what: str, error: UserError) -> str:

@@ -6,7 +6,8 @@ from itertools import product
 from typing import Any
 
 from paretone.errors import UserError, did_you_mean
-from paretone.study.schema import SECTIONS, SEED, StudyFile, label_of, put
+from paretone.plan import put
+from paretone.study.schema import SECTIONS, SEED, StudyFile, label_of
 
 _SEEDED = {"slam": "slam.training.seed", "finetune": "finetune.seed"}
 Axes = Mapping[str, Mapping[str, Mapping[str, Any]]]

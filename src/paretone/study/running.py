@@ -1,7 +1,6 @@
 """The driver: hands stages out when what they need is there, until every cell is done or has failed."""
 
 import heapq
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -183,8 +182,3 @@ class Driver:
                 with self.store.claim(need.place) as is_mine:
                     if is_mine:
                         self.store.remove(need.place)
-
-
-def free_bytes(store: Store) -> int:
-    """What the disk of a store still takes."""
-    return shutil.disk_usage(store.root).free

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from paretone.errors import UserError
-from paretone.plan import explain, read_yaml
+from paretone.plan import explain, put, read_yaml
 
 Count = Annotated[int, Field(ge=1)]
 SECTIONS = ("model", "compress", "finetune", "slam", "evaluate")  # in the order in which a cell goes through them
@@ -165,10 +165,3 @@ def _complaint(error: ValidationError) -> str:
         where = ".".join(str(part) for part in first["loc"][:2])
         return f"{where}: give labels with what each changes by dotted keys, or key and values"
     return explain(error, StudyFile)
-
-
-def put(content: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """A copy of ``content`` with the value at a dotted key; what it passes through and is no mapping is replaced."""
-    first, dot, rest = key.partition(".")
-    inner = content.get(first)
-    return {**content, first: put(inner if isinstance(inner, Mapping) else {}, rest, value) if dot else value}

@@ -39,7 +39,7 @@ def told_of(store: Store, place: str) -> dict[str, Any]:
         told |= {"wer": result.wer, "wer_ci95": result.wer_ci95}
         told["errors"] = {name: getattr(result, name) for name in ("substitutions", "deletions", "insertions", "words")}
         told |= {"parameters": result.parameters, "parts": result.parts, "rtfx": result.rtfx}
-        told |= {"model": result.model.path, "data": result.data.path, "training": making_of(store, place)}
+        told |= {"model": result.model.path, "data": result.data.path, "training": making_of(result)}
     return told
 
 
@@ -79,7 +79,12 @@ def grid_of(store: Store, name: str, *, command: str = "") -> Grid:
     told, state = store.study(name), state_of(store, name)
     named = [(dict(zip(state.axes, cell.labels, strict=True)), cell) for cell in state.cells]
     cells = [
-        GridCell(cell.place.partition("/")[2], labels, store.folder(cell.place), making_of(store, cell.place))
+        GridCell(
+            cell.place.partition("/")[2],
+            labels,
+            store.folder(cell.place),
+            making_of(read_result(store.folder(cell.place))),
+        )
         for labels, cell in named
         if cell.state == "done"
     ]

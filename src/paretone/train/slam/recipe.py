@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from paretone.errors import UserError, did_you_mean
 from paretone.model.slam.configuration import PROMPT
-from paretone.plan import explain, read_yaml
+from paretone.plan import explain, put, read_yaml
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -162,7 +162,7 @@ def read_slam_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Sl
     if not isinstance(content, dict):
         raise UserError(f"recipe {path}: it must hold keys; there are {', '.join(SlamRecipe.model_fields)}")
     for key, value in (changes or {}).items():
-        _put(content, key.split("."), value)
+        content = put(content, key, value)
     return checked_slam_recipe(content, f"recipe {path}")
 
 
@@ -181,14 +181,6 @@ def checked_slam_recipe(content: dict[str, Any], where: str) -> SlamRecipe:
     if recipe.features is not None and recipe.encoder.distil is not None:
         raise UserError(f"{where}: features belong to an encoder as it is stored; encoder.distil changes it")
     return recipe
-
-
-def _put(content: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
-        inner = content.get(key)
-        content[key] = inner = dict(inner) if isinstance(inner, dict) else {}
-        content = inner
-    content[keys[-1]] = value
 
 
 def _with_preset(content: dict[str, Any], name: str, where: str) -> dict[str, Any]:

@@ -178,6 +178,24 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(
     assert "\n" not in str(refused.value)
 
 
+def test_a_part_is_what_labels_say(place: Path, tmp_path: Path) -> None:
+    gone = {"gone": {"evaluate.data": "gone.jsonl"}, "here": {}}
+    layout = laid(tmp_path, training(place, datasets=gone, include=[{"layers": 2, "lora": "rank 4", "slam.lora.r": 4}]))
+    part = layout.part({"lora": ["rank 4", "yes"], "data": ["here"], "layers": ["2"]})
+    assert {laid.cell.labels["lora"] for laid in part.cells} == {"rank 4", "yes"}
+    assert {laid.digest for laid in part.cells} < {laid.digest for laid in layout.cells}
+    assert len(part.cells) == 4
+    assert part.plain == {}
+    assert layout.missing
+    assert part.missing == {}
+    with pytest.raises(UserError, match="--only: unknown axis 'layer'; did you mean 'layers'"):
+        layout.part({"layer": ["2"]})
+    with pytest.raises(UserError, match="axis lora has no label 'maybe'; labels: no, yes, rank 4"):
+        layout.part({"lora": ["maybe"]})
+    with pytest.raises(UserError, match="no cell has all of"):
+        layout.part({"lora": ["rank 4"], "layers": ["1"]})
+
+
 def test_seeds_that_decide_nothing_make_no_cells(place: Path, tmp_path: Path) -> None:
     layout = laid(tmp_path, compressing(place, seeds=[0, 1]))
     assert len(layout.cells) == 4
@@ -496,6 +514,7 @@ def test_the_commands_tell_one_story(place: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "paretone-store").exists()
     assert "4 of 4 cells done" in said("study", "run", str(file), "--no-ray", cwd=tmp_path)
     assert "4 cells: 4 done" in said("study", "status", "small", cwd=tmp_path)
+    assert "2 cells" in said("study", "run", str(file), "--no-ray", "--only", "sparsity=0.5", cwd=tmp_path)
     cell = planned["cells"][0]["cell"]
     told = json.loads(said("study", "show", cell[:8], "--json", cwd=tmp_path))
     assert told["cells"] == ["small: method=cluster sparsity=0.25"]

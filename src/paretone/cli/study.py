@@ -27,16 +27,20 @@ StoreAt = Annotated[Path, typer.Option("--store", help="Folder that keeps result
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="In place of a key, such as seeds=[0].")
 ]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="AXIS=LABEL", help="Only cells with this label; may be given more than once."),
+]
 STORE = Path("paretone-store")
 
 
 @app.command()
-def plan(file: File, store: StoreAt = STORE, changes: Set = None, as_json: o.Json = False) -> None:
+def plan(file: File, store: StoreAt = STORE, only: Only = None, changes: Set = None, as_json: o.Json = False) -> None:
     """List every cell, what it shares and what is left to do; run nothing."""
     from paretone.study.overview import estimates
     from paretone.study.store import Store
 
-    layout = _laid_out(file, changes)
+    layout = _part(_laid_out(file, changes), only)
     where = Store(store)
     if store.exists():
         where.check()
@@ -60,6 +64,7 @@ def run(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Cells at once; as many as fit, by default.", min=1)] = None,
     no_ray: Annotated[bool, typer.Option("--no-ray", help="One after another in this process, to debug.")] = False,
+    only: Only = None,
     changes: Set = None,
     as_json: o.Json = False,
 ) -> None:
@@ -69,11 +74,12 @@ def run(
 
     if no_ray and (address is not None or (workers or 1) > 1):
         raise UserError("--no-ray works on one cell at a time, here; leave --address and --workers out")
-    layout = _laid_out(file, changes)
+    whole = _laid_out(file, changes)
+    layout = _part(whole, only)
     if layout.missing:
         raise UserError(next(iter(layout.missing.values())))
     where = Store(store.absolute()).open()
-    register(layout, where, file=str(file))
+    register(whole, where, file=str(file))
     _say_dropped(layout)
     try:
         with _engine(layout, address, workers, no_ray) as engine, _progress(layout, where) as (say, tell):
@@ -194,6 +200,17 @@ def _laid_out(file: Path, changes: list[str] | None) -> "Layout":
     from paretone.study.schema import read_study
 
     return lay_out(read_study(file, parse_settings(changes or [])))
+
+
+def _part(layout: "Layout", only: list[str] | None) -> "Layout":
+    """The cells that ``--only`` leaves; labels of one axis add up."""
+    rule: dict[str, list[str]] = {}
+    for word in only or []:
+        axis, equals, label = word.partition("=")
+        if not equals:
+            raise UserError(f"--only {word!r}: write axis=label")
+        rule.setdefault(axis, []).append(label)
+    return layout.part(rule) if rule else layout
 
 
 def _store(folder: Path) -> "Store":

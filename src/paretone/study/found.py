@@ -51,7 +51,12 @@ class Found:
 
     def _missing(self, what: str, error: UserError) -> str:
         self.missing[what] = str(error)
-        return f"missing: {what}"
+        return stand_in(what)
+
+
+def stand_in(what: str) -> str:
+    """In place of the digest of what is not here."""
+    return f"missing: {what}"
 
 
 def data_words(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The cells of a study file: every combination of labels that no rule leaves out, and those that are added."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -34,12 +34,12 @@ def cells_of(study: StudyFile) -> list[Cell]:
             cells have equal labels, or no cell is left.
     """
     axes = study.all_axes()
-    rules = [_checked(study, axes, rule, f"exclude rule {number}") for number, rule in enumerate(study.exclude, 1)]
-    _checked(study, axes, study.reference, "reference")
+    rules = [checked(study, axes, rule, f"exclude rule {number}") for number, rule in enumerate(study.exclude, 1)]
+    checked(study, axes, study.reference, "reference")
     used = [False] * len(rules)
     found = []
     for labels in _combinations(axes):
-        hits = [number for number, rule in enumerate(rules) if _has(labels, rule)]
+        hits = [number for number, rule in enumerate(rules) if has(labels, rule)]
         for number in hits:
             used[number] = True
         if not hits:
@@ -58,12 +58,19 @@ def _combinations(axes: Axes) -> Iterator[dict[str, str]]:
         yield dict(zip(axes, labels, strict=True))
 
 
-def _has(labels: Mapping[str, str], rule: Mapping[str, list[str]]) -> bool:
+def has(labels: Mapping[str, str], rule: Mapping[str, list[str]]) -> bool:
+    """Whether a cell has one of a rule's labels on each of its axes."""
     return all(labels[axis] in allowed for axis, allowed in rule.items())
 
 
-def _checked(study: StudyFile, axes: Axes, rule: Mapping[str, Any], where: str) -> dict[str, list[str]]:
-    """A rule as lists of labels, each of which is there."""
+def checked(
+    study: StudyFile, axes: Mapping[str, Collection[str]], rule: Mapping[str, Any], where: str
+) -> dict[str, list[str]]:
+    """A rule as lists of labels, each of which is there; ``where`` tells a reader which rule it is.
+
+    Raises:
+        UserError: if there is no such axis or label.
+    """
     found = {}
     for axis, given in rule.items():
         if axis not in axes:
@@ -91,7 +98,7 @@ def _included(study: StudyFile, axes: Axes) -> Iterator[Cell]:
         told = {key: value for key, value in entry.items() if key not in changes}
         for axis in told:
             if axis not in axes:
-                _checked(study, axes, {axis: []}, f"include entry {number}")
+                checked(study, axes, {axis: []}, f"include entry {number}")
         choices = [
             [label_of(each) for each in (told[axis] if isinstance(told[axis], list) else [told[axis]])]
             if axis in told

@@ -1,12 +1,13 @@
 """From a study file to the stages of its cells."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from paretone.errors import UserError
-from paretone.study.found import Found
-from paretone.study.grid import Cell, cells_of
+from paretone.study.found import Found, stand_in
+from paretone.study.grid import Cell, cells_of, checked, has
 from paretone.study.schema import DATA, SEED, Budget, StudyFile
 from paretone.study.stages import Stage, compress, evaluate, features, finetune, train
 
@@ -52,6 +53,29 @@ class Layout:
             for stage in _upwards(end):
                 seen.setdefault(stage)
         return list(seen)
+
+    def part(self, rule: Mapping[str, list[str]]) -> "Layout":
+        """The cells that have one of a rule's labels on each of its axes, without the plain models.
+
+        Raises:
+            UserError: if the study has no such axis or label, or no cell has them all.
+        """
+        labels: dict[str, dict[str, None]] = {}  # those that include brought, too
+        for laid in self.cells:
+            for axis, label in laid.cell.labels.items():
+                labels.setdefault(axis, {})[label] = None
+        wanted = checked(self.study, labels, rule, "--only")
+        cells = [laid for laid in self.cells if has(laid.cell.labels, wanted)]
+        if not cells:
+            raise UserError(f"study {self.study.name}: no cell has all of {dict(rule)}")
+        part = replace(self, cells=cells, plain={})
+        needed = json.dumps([stage.identity for stage in part.stages()], ensure_ascii=False)
+        missing = {
+            what: reason
+            for what, reason in self.missing.items()
+            if json.dumps(stand_in(what), ensure_ascii=False) in needed
+        }
+        return replace(part, missing=missing)
 
 
 def _upwards(stage: Stage) -> Iterator[Stage]:

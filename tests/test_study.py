@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import tiny
 import yaml
 
+import paretone
 from paretone.errors import UserError
 from paretone.study.engines import InProcess, OnRay
 from paretone.study.export import COLUMNS, export
@@ -25,6 +27,7 @@ from paretone.study.overview import register, state_of
 from paretone.study.running import Driver, Ran
 from paretone.study.schema import Budget, StudyFile, read_study
 from paretone.study.showing import unneeded, without_study
+from paretone.study.stages import analyse as analyse_stage
 from paretone.study.stages import evaluate as evaluate_stage
 from paretone.study.store import STORE_FILE, Store
 from paretone.study.work import carry_out
@@ -246,6 +249,33 @@ def test_a_depth_study_hears_once_trains_all_and_is_the_same_again(place: Path, 
     header, first, *_ = (tmp_path / "tables" / "results.csv").read_text().splitlines()
     assert header.replace('"', "").split(",") == ["layers", "lora", "seed", *COLUMNS]
     assert first.startswith('"2","no","0"')
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_what_is_known_of_a_source_is_shared_and_changes_no_byte(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_broken: bool
+) -> None:
+    axes = {
+        "way": {"closed form": {"compress.method": "closed_form"}, "best": {"compress.preset": "best"}},
+        "sparsity": {"key": "compress.sparsity", "values": [0.25, 0.5]},
+    }
+    store, layout = Store(tmp_path / "store"), laid(tmp_path, compressing(place, axes=axes))
+    assert [stage.kind for stage in layout.stages()].count("analyse") == 1
+    with monkeypatch.context() as patched:
+        if is_broken:
+            patched.setattr(analyse_stage, "run", lambda given, inputs, out: 1 / 0)  # the rest does without
+        else:  # nobody else may ask
+            patched.setattr(
+                import_module("paretone.plan.resolve"), "analyses_of", lambda *_: pytest.fail("known already")
+            )
+        ran = run_here(layout, store)
+    assert len(ran.failed) == is_broken
+    assert state_of(store, "small").counts == {"done": 4}
+    for cell in layout.cells:
+        alone = tmp_path / cell.digest
+        paretone.compress(place / "hubert", alone, **cell.cell.content["compress"])
+        made = store.folder(cell.stage.inputs["model"].place)
+        assert (made / "model.safetensors").read_bytes() == (alone / "model.safetensors").read_bytes()
 
 
 def test_models_go_where_only_results_are_kept(place: Path, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def resolve(
     """Works out every width of ``recipe`` for the model in ``checkpoint``; only allocations read weights.
 
     Args:
-        analyses: where what an allocation by error found is kept for whoever carries the plan out.
+        analyses: by number of a step and module; what is there is not found out again, and what an allocation by error
+            finds is kept there for whoever carries the plan out.
         materials: what each step learns from beside weights.
 
     Raises:
@@ -42,12 +43,13 @@ def resolve(
     """
     before = blueprint_of(checkpoint, source)
     model, steps = before, []
+    analyses = {} if analyses is None else analyses
     for number, step in enumerate(recipe.steps, start=1):
         where = f"step {number} ({step.method})"
         material = materials[number - 1] if materials else Material()
-        resolved, found = _resolve_step(Request(checkpoint, before, model, step, recipe.seed, where, material))
-        if analyses is not None:
-            analyses.update({(number, name): analysis for name, analysis in found.items()})
+        known = {name: analysis for (of_step, name), analysis in analyses.items() if of_step == number}
+        resolved, found = _resolve_step(Request(checkpoint, before, model, step, recipe.seed, where, material, known))
+        analyses.update({(number, name): analysis for name, analysis in found.items()})
         model = after_step(model, resolved)
         steps.append(resolved)
     return plan_of(before, tuple(steps), source)
@@ -120,7 +122,7 @@ def after_step(model: Blueprint, step: StepPlan) -> Blueprint:
 
 @dataclass(frozen=True)
 class Request:
-    """One step to be resolved: the model before all steps and before this one, and what is asked for."""
+    """One step to be resolved: the model before all steps and before this one, what is asked for and what is known."""
 
     checkpoint: Checkpoint
     source: Blueprint
@@ -129,6 +131,7 @@ class Request:
     seed: int
     where: str
     material: Material
+    known: Mapping[str, Analysis]
 
     @property
     def target(self) -> float | None:
@@ -247,7 +250,10 @@ def _by_error(asked: Request, free: list[Group], ruled: Sizes) -> tuple[Sizes, d
     """The shapes of least modelled error for the budget, and what was found out about each module."""
     step, model = asked.step, asked.model
     check_untouched(asked.checkpoint, model, free, asked.where)
-    analyses = analyses_of(asked.checkpoint, model, free, step.method, step.settings, asked.material)
+    analyses = {group.name: asked.known[group.name] for group in free if group.name in asked.known}
+    unknown = [group for group in free if group.name not in analyses]
+    if unknown:
+        analyses |= analyses_of(asked.checkpoint, model, unknown, step.method, step.settings, asked.material)
     weights = error_weights(asked.checkpoint, model, analyses)
     what = step.target[0] if step.target else "params"
     after_rules = resized(model, ruled)

@@ -1,7 +1,7 @@
 """From a study file to the stages of its cells."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +9,7 @@ from paretone.errors import UserError
 from paretone.study.found import Found, stand_in
 from paretone.study.grid import Cell, cells_of, checked, has
 from paretone.study.schema import DATA, SEED, Budget, StudyFile
-from paretone.study.stages import Stage, compress, evaluate, features, finetune, train
+from paretone.study.stages import Stage, analyse, compress, evaluate, features, finetune, train
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,7 @@ class Layout:
 
     def stages(self) -> list[Stage]:
         """Every stage once, those that others need before them."""
-        seen: dict[Stage, None] = {}
-        for end in self.ends():
-            for stage in _upwards(end):
-                seen.setdefault(stage)
-        return list(seen)
+        return _all_stages(self.ends())
 
     def part(self, rule: Mapping[str, list[str]]) -> "Layout":
         """The cells that have one of a rule's labels on each of its axes, without the plain models.
@@ -92,7 +88,7 @@ def lay_out(study: StudyFile, found: Found | None = None) -> Layout:
     """
     found = found or Found()
     cells = [Laid(cell, _last_stage(cell.content, study.budget, found, cell.name)) for cell in cells_of(study)]
-    cells = _with_features(cells)
+    cells = _with_shared(cells)
     kept, dropped = _distinct(study, cells)
     return Layout(study, kept, _plain(study, kept, found), dropped, found.missing)
 
@@ -141,23 +137,24 @@ def _refuse_beside_slam(content: Mapping[str, Any]) -> None:
             raise UserError(f"{section} has no effect beside slam; leave one of them out")
 
 
-def _with_features(cells: list[Laid]) -> list[Laid]:
-    """Trainings behind a pass over their encoder that all of them share."""
-    trainings = list(dict.fromkeys(laid.stage.inputs["model"] for laid in cells if _is_training(laid)))
-    passes = features.stages_for(trainings)
-    behind = {training: replace(training, after=(passes[training],)) for training in passes}
-
-    def rewired(laid: Laid) -> Laid:
-        training = laid.stage.inputs.get("model")
-        if training is None or training not in behind:
-            return laid
-        return replace(laid, stage=replace(laid.stage, inputs={"model": behind[training]}))
-
-    return [rewired(laid) for laid in cells]
+def _with_shared(cells: list[Laid]) -> list[Laid]:
+    """Compressions behind what is known of their source, trainings behind a pass over their encoder."""
+    analysed = analyse.stages_for(
+        [stage for stage in _all_stages(laid.stage for laid in cells) if stage.kind == "compress"]
+    )
+    cells = _behind(cells, {stage: {"analyses": found} for stage, found in analysed.items()})
+    passes = features.stages_for(
+        [stage for stage in _all_stages(laid.stage for laid in cells) if stage.kind == "train"]
+    )
+    return _behind(cells, {stage: {"features": found} for stage, found in passes.items()})
 
 
-def _is_training(laid: Laid) -> bool:
-    return "model" in laid.stage.inputs and laid.stage.inputs["model"].kind == "train"
+def _behind(cells: list[Laid], quicker: Mapping[Stage, Mapping[str, Stage]]) -> list[Laid]:
+    return [replace(laid, stage=laid.stage.behind(quicker)) for laid in cells]
+
+
+def _all_stages(ends: Iterable[Stage]) -> list[Stage]:
+    return list(dict.fromkeys(stage for end in ends for stage in _upwards(end)))
 
 
 def _distinct(study: StudyFile, cells: list[Laid]) -> tuple[list[Laid], list[Cell]]:

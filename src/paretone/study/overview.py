@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from paretone.study.store import KINDS, Store
+from paretone.study.store import KINDS, QUICKEN, Store
 
 if TYPE_CHECKING:
     from paretone.study.layout import Layout  # which imports much, and telling a state should take no time
@@ -134,7 +134,7 @@ def _state(
     if any(place in claims for place in chain):
         return "running", ""
     for place in chain:
-        if place in failures and place not in done and not place.startswith("features/"):
+        if place in failures and place not in done and place.partition("/")[0] not in QUICKEN:
             return "failed", str(failures[place]["reason"])
     return "waiting", ""
 

@@ -168,7 +168,7 @@ class Driver:
         self.ran.failed[stage] = reason
         self.say(f"{stage.place} failed: {reason.splitlines()[0] if reason else 'no reason is known'}")
         for follower in self._followers.get(stage, []):
-            if stage in follower.after and stage not in follower.inputs.values():
+            if stage in follower.after.values() and stage not in follower.inputs.values():
                 self._waiting[follower] -= 1
                 if not self._waiting[follower]:
                     self._make_ready(follower)

@@ -3,6 +3,7 @@
 STORE/store.json                      which format
 STORE/evaluate/DIGEST/                result.json, transcripts.jsonl: a cell
 STORE/train|finetune|compress/DIGEST/ models on the way
+STORE/analyse/DIGEST/                 what an error model says of a source
 STORE/features/                       what encoders give
 STORE/<kind>/DIGEST/seal.json         SHA-256 of each file, seconds, machine
 STORE/failures/DIGEST.json            why a stage failed last
@@ -31,7 +32,8 @@ from paretone.version import __version__
 FORMAT = 1
 SEAL_FILE = "seal.json"
 STORE_FILE = "store.json"
-KINDS = ("compress", "finetune", "features", "train", "evaluate")
+KINDS = ("analyse", "compress", "finetune", "features", "train", "evaluate")
+QUICKEN = ("analyse", "features")  # kinds that others do without, too
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Task:
     @classmethod
     def of(cls, stage: Stage, store: Store, budget: Budget, attempt: int) -> "Task":
         """What a worker has to know of ``stage``."""
-        inputs = {role: each.place for role, each in stage.inputs.items()}
+        inputs = {role: each.place for role, each in {**stage.after, **stage.inputs}.items()}
         return cls(stage.kind, stage.given, stage.place, inputs, str(store.root), budget, attempt)
 
 
@@ -97,7 +97,7 @@ def _work(task: Task, store: Store) -> dict[str, Any]:
         shutil.rmtree(cut, ignore_errors=True)
     _use_threads(task.budget)
     reset_peak_rss()
-    inputs = {role: store.folder(place) for role, place in task.inputs.items()}
+    inputs = {role: store.folder(place) for role, place in task.inputs.items() if store.has(place)}
     with limits(minutes=task.budget.minutes, memory_gb=task.budget.memory_gb):
         work.run(task.given, inputs, scratch / "out")
     return {

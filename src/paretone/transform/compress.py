@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from paretone.families import architecture_of
 from paretone.folders import check_apart, check_new_folder, new_folder
 from paretone.memory import peak_rss_bytes
 from paretone.model import REMOTE_CODE
+from paretone.modules import Analysis
 from paretone.plan import Analyses, Plan, Recipe, plan_of, resolve
 from paretone.plan.resolve import blueprint_of
+from paretone.plan.weighing import analyses_of
 from paretone.transform.calibrate import Heard, asked_of, heard, write_calibration
 from paretone.transform.card import model_card
 from paretone.transform.config import new_config, new_generation_config
@@ -58,6 +61,16 @@ def make_plan(model: str, how: Recipe | Plan, *, revision: str | None = None) ->
         return _planned(checkpoint, how, model, {}, found)
 
 
+def analyse(
+    model: str, method: str, *, settings: Mapping[str, Any], units: str = "all", revision: str | None = None
+) -> dict[str, Analysis]:
+    """What every size of each module of ``model`` would cost, by the error model of ``method``, from weights alone."""
+    checkpoint = open_checkpoint(locate(model, revision))
+    source = blueprint_of(checkpoint, model)
+    groups = [group for group in source.table().groups if units in ("all", group.kind)]
+    return analyses_of(checkpoint, source, groups, method, settings)
+
+
 def compress(
     model: str,
     out: str | Path,
@@ -66,6 +79,7 @@ def compress(
     revision: str | None = None,
     overwrite: bool = False,
     command: str | None = None,
+    analyses: Analyses | None = None,
 ) -> Compressed:
     """Writes the compressed ``model`` to the folder ``out``, which appears only when it is complete.
 
@@ -75,6 +89,8 @@ def compress(
         model: folder, hub id or embedded name.
         how: a recipe, or a plan made for a model of the same names and widths.
         command: what to record as the way to make it.
+        analyses: by number of a step and module, as `analyse` finds them under the settings of that step, where they
+            are at hand; they save time and change no byte.
 
     Raises:
         UserError: for anything wrong with the model, the recipe or ``out``; then nothing is written.
@@ -84,7 +100,7 @@ def compress(
     check_apart(folder, out)
     check_new_folder(out, overwrite=overwrite, ours=OURS)
     checkpoint = open_checkpoint(folder)
-    analyses: Analyses = {}
+    analyses = dict(analyses or {})
     with heard(checkpoint, asked_of(how, only_weighing=False)) as found:
         plan = _planned(checkpoint, how, model, analyses, found)
         with new_folder(out, overwrite=overwrite, ours=OURS) as partial:

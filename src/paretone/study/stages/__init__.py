@@ -1,13 +1,14 @@
 """The stages of a cell: one file each, found by its name.
 
 A file has ``run(given, inputs, out)``, which does the work and writes the folder ``out`` itself, and ``RESUMES``, which
-says whether what it left when it was cut is to be gone on with.
+says whether what it left when it was cut is to be gone on with. ``inputs`` are folders of stages by role; those of
+stages that only make it quicker may be missing.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from typing import Any
@@ -26,14 +27,14 @@ class Stage:
         given: what ``run`` is told; JSON.
         identity: everything in ``given`` that decides the outcome, with digests in place of paths and names; JSON.
         inputs: stages whose folders it reads, by role.
-        after: stages that make it quicker and don't change what comes out.
+        after: stages that make it quicker and don't change what comes out, by role; it does without them, too.
     """
 
     kind: str
     given: Mapping[str, Any]
     identity: Mapping[str, Any]
     inputs: Mapping[str, "Stage"] = field(default_factory=dict)
-    after: tuple["Stage", ...] = ()
+    after: Mapping[str, "Stage"] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -56,7 +57,12 @@ class Stage:
     def needs(self) -> Iterator["Stage"]:
         """The stages right before it."""
         yield from self.inputs.values()
-        yield from self.after
+        yield from self.after.values()
+
+    def behind(self, quicker: Mapping["Stage", Mapping[str, "Stage"]]) -> "Stage":
+        """The same stage, where it and all that it stands on come after what makes them quicker."""
+        inputs = {role: stage.behind(quicker) for role, stage in self.inputs.items()}
+        return replace(self, inputs=inputs, after={**self.after, **quicker.get(self, {})})
 
     def chain(self) -> list["Stage"]:
         """Itself, then all that it stands on, nearest first."""

@@ -7,6 +7,7 @@ from typing import Any
 from paretone.errors import UserError, did_you_mean
 from paretone.study.found import Found, absolute
 from paretone.study.stages import Stage
+from paretone.study.stages.analyse import FILE
 
 RESUMES = False
 
@@ -48,7 +49,16 @@ def _recipe(section: Mapping[str, Any]) -> Any:
 def run(given: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None:
     """Compresses."""
     from paretone.plan import Recipe
+    from paretone.plan.analyses import read_analyses
     from paretone.transform import compress
 
     recipe = Recipe.model_validate(given["recipe"])  # checked when it was planned
-    compress(given["model"], out, recipe, revision=given["revision"], command="paretone study run")
+    analyses = read_analyses(inputs["analyses"] / FILE) if "analyses" in inputs else {}
+    compress(
+        given["model"],
+        out,
+        recipe,
+        revision=given["revision"],
+        command="paretone study run",
+        analyses={(1, name): analysis for name, analysis in analyses.items()},
+    )

@@ -1,6 +1,7 @@
 """One stage carried out, in this process: claimed, done within its limits, sealed; or its failure noted."""
 
 import errno
+import gc
 import os
 import shutil
 import socket
@@ -96,6 +97,8 @@ def _work(task: Task, store: Store) -> dict[str, Any]:
     for cut in (scratch / "out", *scratch.glob(".out.partial-*"), *scratch.glob(".out.old-*")):
         shutil.rmtree(cut, ignore_errors=True)
     _use_threads(task.budget)
+    gc.collect()
+    gc.freeze()  # what outlives stages, modules above all, is not looked through again: half of a small cell's time
     reset_peak_rss()
     inputs = {role: store.folder(place) for role, place in task.inputs.items() if store.has(place)}
     with limits(minutes=task.budget.minutes, memory_gb=task.budget.memory_gb):

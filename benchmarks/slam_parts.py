@@ -40,7 +40,13 @@ def device_name() -> str:
 
 
 def save_whisper(
-    folder: Path, *, window_s: int = 30, hop: int = 160, dtype: torch.dtype = torch.bfloat16, **shape: int
+    folder: Path,
+    *,
+    mels: int = 80,
+    window_s: int = 30,
+    hop: int = 160,
+    dtype: torch.dtype = torch.bfloat16,
+    **shape: int,
 ) -> None:
     """A random Whisper, its feature extractor and a tokenizer of bytes."""
     from transformers import (
@@ -52,9 +58,9 @@ def save_whisper(
     )
 
     positions = window_s * RATE_HZ // hop // 2
-    config = WhisperConfig(num_mel_bins=80, max_source_positions=positions, **shape)
+    config = WhisperConfig(num_mel_bins=mels, max_source_positions=positions, **shape)
     WhisperForConditionalGeneration(config).to(dtype).save_pretrained(folder)
-    extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=window_s, hop_length=hop)
+    extractor = WhisperFeatureExtractor(feature_size=mels, chunk_length=window_s, hop_length=hop)
     tokenizer = WhisperTokenizer(vocab={letter: i for i, letter in enumerate(alphabet())}, merges=[], pad_token=END)
     WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -357,9 +358,17 @@ def test_failed_and_waiting_cells_are_said(grid: Grid) -> None:
     markup = render_grid(analyse(more), [], "files")
     assert "memory &lt;ran&gt; out" in markup
     text = text_of(markup)
+    assert "comparisons are too many" not in text
     assert "1 cell failed and is in no number on this page" in text
     assert "3 cells are not measured yet: everything here is preliminary" in text
     assert "da · layers 6 · lora no · seed 2" in text
+
+
+def test_a_family_in_which_nothing_can_be_significant_is_said(grid: Grid) -> None:
+    analysis = analyse(grid)
+    assert not analysis.family.is_too_large
+    few = replace(analysis.family, draws=len(analysis.family.members))
+    assert "none can be significant after Holm" in " ".join(warnings_of(replace(analysis, family=few)))
 
 
 def test_a_grid_without_languages_seeds_numbers_or_reference_renders(tmp_path: Path) -> None:

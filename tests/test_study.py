@@ -154,6 +154,14 @@ def test_every_combination_is_a_cell_that_rules_take_away_and_includes_add(place
     assert "lora" not in cells[0].content["slam"]
 
 
+def test_an_include_may_name_an_axis_that_is_called_like_a_section(place: Path) -> None:
+    axes = {"sparsity": {"key": "compress.sparsity", "values": [0.5]}, "finetune": {"no": {}, "yes": {"finetune": {}}}}
+    include = [{"sparsity": 0, "finetune": "no", "compress": None}]
+    cells = cells_of(StudyFile.model_validate(compressing(place, axes=axes, include=include)))
+    assert cells[-1].labels == {"sparsity": "0", "finetune": "no"}
+    assert cells[-1].content["compress"] is None
+
+
 def test_datasets_and_repetitions_are_axes(place: Path) -> None:
     content = compressing(place, datasets={"all": {}, "two": {"evaluate.limit": 2}}, repetitions=2)
     cells = cells_of(StudyFile.model_validate(content))
@@ -179,6 +187,7 @@ def test_datasets_and_repetitions_are_axes(place: Path) -> None:
         ({"bugdet": {}}, "did you mean 'budget'?"),
         ({"budget": {"cpus": 0}}, "budget.cpus"),
         ({"base": {"evaluate": {"data": "test.jsonl"}}, "axes": {}}, "model is missing"),
+        ({"base": {"model": "digits-hubert", "compress": "no", "evaluate": {}}, "axes": {}}, "compress: give its keys"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_runs(

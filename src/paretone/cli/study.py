@@ -94,6 +94,8 @@ def run(
 @app.command()
 def status(study: Named, store: StoreAt = STORE, as_json: o.Json = False) -> None:
     """Tell what is done, running, failed and waiting, and when it may be done."""
+    from paretone.study.overview import cell_name
+
     state = _state(study, store)
     if as_json:
         cells = [dict(zip(state.axes, c.labels, strict=True)) | {"cell": c.place.partition("/")[2], "state": c.state,
@@ -109,7 +111,7 @@ def status(study: Named, store: StoreAt = STORE, as_json: o.Json = False) -> Non
     for cell in state.cells:
         if cell.state == "failed":
             reason = cell.reason.splitlines()[0] if cell.reason else ""
-            print(f"  failed: {_labels(state, cell.labels)}: {reason} (paretone study show {cell.place[9:]})")
+            print(f"  failed: {cell_name(state.axes, cell.labels)}: {reason} (paretone study show {cell.place[9:]})")
 
 
 @app.command()
@@ -351,10 +353,6 @@ def _plan_json(layout: "Layout", store: "Store") -> dict[str, Any]:
         "estimates": [vars(each) for each in estimates(layout, store)],
         "missing": dict(layout.missing),
     }
-
-
-def _labels(state: "State", labels: tuple[str, ...]) -> str:
-    return " ".join(f"{axis}={label}" for axis, label in zip(state.axes, labels, strict=True))
 
 
 def _span(seconds: float) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from paretone.errors import UserError
+from paretone.study.stages import Stage
 
 DATA_WORDS = ("limit", "language", "skip_bad")
 
@@ -32,6 +33,20 @@ class Found:
             except UserError as error:
                 self._models[key] = self._missing(f"model {name}", error)
         return self._models[key]
+
+    def upon(
+        self,
+        kind: str,
+        model: "str | Stage",
+        revision: str | None,
+        given: Mapping[str, Any],
+        identity: Mapping[str, Any],
+    ) -> Stage:
+        """A stage that reads a model, by its name or as another stage leaves it."""
+        if isinstance(model, Stage):
+            return Stage(kind, given, identity, {"model": model})
+        named = {"model": absolute(model), "revision": revision}
+        return Stage(kind, {**given, **named}, {**identity, "model": self.model(model, revision)})
 
     def is_here(self, name: str, revision: str | None = None) -> bool:
         """Whether a model is on this machine."""

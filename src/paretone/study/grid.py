@@ -7,6 +7,7 @@ from typing import Any
 
 from paretone.errors import UserError, did_you_mean
 from paretone.plan import put
+from paretone.study.overview import cell_name
 from paretone.study.schema import SECTIONS, SEED, StudyFile, label_of
 
 _SEEDED = {"slam": "slam.training.seed", "finetune": "finetune.seed"}
@@ -23,7 +24,7 @@ class Cell:
     @property
     def name(self) -> str:
         """For a reader: ``language=da layers=6 seed=0``."""
-        return " ".join(f"{axis}={label}" for axis, label in self.labels.items())
+        return cell_name(self.labels, self.labels.values())
 
 
 def cells_of(study: StudyFile) -> list[Cell]:
@@ -91,10 +92,10 @@ def checked(
 def _included(study: StudyFile, axes: Axes) -> Iterator[Cell]:
     """Cells of each entry of ``include``: labels may be lists, or new ones; an axis left out takes all of its labels.
 
-    Keys with a dot, and names of sections, are changes.
+    Keys with a dot are changes, and so are names of sections where no axis has that name.
     """
     for number, entry in enumerate(study.include, 1):
-        changes = {key: value for key, value in entry.items() if "." in key or key in SECTIONS}
+        changes = {key: value for key, value in entry.items() if key not in axes and ("." in key or key in SECTIONS)}
         told = {key: value for key, value in entry.items() if key not in changes}
         for axis in told:
             if axis not in axes:

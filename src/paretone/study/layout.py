@@ -103,6 +103,9 @@ def _last_stage(content: Mapping[str, Any], budget: Budget, found: Found, name: 
 def _path(content: Mapping[str, Any], budget: Budget, found: Found) -> Stage:
     """The stages of one cell, from its sections."""
     how = {name: content.get(name) for name in ("compress", "finetune", "slam", "evaluate")}
+    for name, section in how.items():
+        if section is not None and not isinstance(section, Mapping):
+            raise UserError(f"{name}: give its keys, or nothing (given: {section!r})")
     revision = None
     if how["slam"] is not None:
         _refuse_beside_slam(content)

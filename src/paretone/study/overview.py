@@ -1,7 +1,7 @@
 """A study seen whole: what is planned, what is done, what it may still take."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -33,19 +33,10 @@ def estimates(layout: "Layout", store: Store) -> list[Estimate]:
     for kind in KINDS:
         those = [stage for stage in stages if stage.kind == kind]
         if those:
-            done = sorted(store.done(kind))[:200]
+            done = sorted(store.done(kind))
             left = sum(not store.has(stage.place) for stage in those)
-            seconds = [store.seal_of(place)["seconds"] for place in done if store.has(place)]
             sizes = [_size(store, place) for place in done[:20]]
-            found.append(
-                Estimate(
-                    kind,
-                    len(those),
-                    left,
-                    median(seconds) if seconds else None,
-                    median(sizes) if sizes else None,
-                )
-            )
+            found.append(Estimate(kind, len(those), left, _seconds(store, done), median(sizes) if sizes else None))
     return found
 
 
@@ -69,6 +60,11 @@ def register(layout: "Layout", store: Store, *, file: str) -> None:
             "plain": [[model, label, stage.place] for (model, label), stage in layout.plain.items()],
         },
     )
+
+
+def cell_name(axes: Iterable[str], labels: Iterable[str]) -> str:
+    """A cell for a reader: ``layers=6 seed=0``."""
+    return " ".join(f"{axis}={label}" for axis, label in zip(axes, labels, strict=True))
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,8 @@ class State:
 def state_of(store: Store, name: str) -> State:
     """Reads where a study stands from names of folders alone, so that ten thousand cells take no time."""
     told = store.study(name)
-    done: set[str] = set().union(*(store.done(kind) for kind in KINDS))
+    by_kind = {kind: store.done(kind) for kind in KINDS}
+    done: set[str] = set().union(*by_kind.values())
     claims, failures = store.claims(), store.failures()
     cells: list[CellState] = []
     left: set[str] = set()
@@ -122,7 +119,7 @@ def state_of(store: Store, name: str) -> State:
         cells,
         claims,
         Counter(place.partition("/")[0] for place in left),
-        _seconds(store, done),
+        {kind: took for kind, those in by_kind.items() if (took := _seconds(store, sorted(those))) is not None},
     )
 
 
@@ -139,12 +136,7 @@ def _state(
     return "waiting", ""
 
 
-def _seconds(store: Store, done: set[str]) -> dict[str, float]:
-    """The median of what up to fifty stages of each kind took."""
-    found = {}
-    for kind in KINDS:
-        places = sorted(place for place in done if place.startswith(f"{kind}/"))[:50]
-        took = [store.seal_of(place)["seconds"] for place in places if store.has(place)]
-        if took:
-            found[kind] = median(took)
-    return found
+def _seconds(store: Store, done: list[str]) -> float | None:
+    """The median of what up to fifty of these stages took."""
+    took = [store.seal_of(place)["seconds"] for place in done[:50] if store.has(place)]
+    return median(took) if took else None

@@ -6,7 +6,7 @@ from paretone.errors import UserError
 from paretone.report.grid.records import Grid, GridCell
 from paretone.results import read_result
 from paretone.study.export import making_of
-from paretone.study.overview import state_of
+from paretone.study.overview import cell_name, state_of
 from paretone.study.store import KINDS, Store
 
 
@@ -49,8 +49,7 @@ def _cells_at(store: Store, place: str) -> list[tuple[str, str]]:
         told = store.study(name)
         for labels, chain in told["cells"]:
             if place in chain:
-                named = " ".join(f"{axis}={label}" for axis, label in zip(told["axes"], labels, strict=True))
-                found.append((name, named))
+                found.append((name, cell_name(told["axes"], labels)))
     return found
 
 

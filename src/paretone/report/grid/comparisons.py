@@ -75,6 +75,11 @@ class Family:
     draws: int
 
     @property
+    def is_too_large(self) -> bool:
+        """Whether no difference, however large, could pass Holm: the bootstrap's least p is two in ``draws``."""
+        return len(self.members) * 2 / self.draws >= ALPHA
+
+    @property
     def by_way(self) -> dict[frozenset[tuple[str, str]], Beside]:
         """The comparison of each way that has one."""
         return {member.way.key: member for member in self.members}

@@ -113,6 +113,11 @@ def warnings_of(analysis: Analysis) -> list[str]:
     if analysis.family.alone:
         named = _some([way.name for way in analysis.family.alone])
         said.append(f"{_ways(len(analysis.family.alone))} with no measured reference, so not compared: {named}.")
+    if analysis.family.is_too_large:
+        said.append(
+            f"{count(len(analysis.family.members))} comparisons are too many: with {count(analysis.family.draws)} "
+            "draws none can be significant after Holm. Compare fewer in one study."
+        )
     seeds = [len(way.cells) for way in analysis.ways]
     if min(seeds) != max(seeds):
         said.append(

@@ -28,10 +28,7 @@ def stage(section: Mapping[str, Any], model: "str | Stage", revision: str | None
         "how": {k: v for k, v in how.items() if k != "limit"},
         "repetition": section.get("repetition", 1),
     }
-    if isinstance(model, Stage):
-        return Stage("evaluate", given, identity, {"model": model})
-    given |= {"model": absolute(model), "revision": revision}
-    return Stage("evaluate", given, identity | {"model": found.model(model, revision)})
+    return found.upon("evaluate", model, revision, given, identity)
 
 
 def run(given: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None:

@@ -35,10 +35,7 @@ def stage(
         "dev": dev and found.data(dev, split="dev", **{k: v for k, v in how.items() if k != "limit"}),
         "settings": settings,
     }
-    if isinstance(model, Stage):
-        return Stage("finetune", given, identity, {"model": model})
-    given |= {"model": absolute(model), "revision": revision}
-    return Stage("finetune", given, identity | {"model": found.model(model, revision)})
+    return found.upon("finetune", model, revision, given, identity)
 
 
 def run(given: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None:

@@ -100,7 +100,7 @@ def _work(task: Task, store: Store) -> dict[str, Any]:
     gc.collect()
     gc.freeze()  # what outlives stages, modules above all, is not looked through again: half of a small cell's time
     reset_peak_rss()
-    inputs = {role: store.folder(place) for role, place in task.inputs.items() if store.has(place)}
+    inputs = {role: store.folder(place) for role, place in task.inputs.items()}
     with limits(minutes=task.budget.minutes, memory_gb=task.budget.memory_gb):
         work.run(task.given, inputs, scratch / "out")
     return {

@@ -1,8 +1,8 @@
 """The stages of a cell: one file each, found by its name.
 
 A file has ``run(given, inputs, out)``, which does the work and writes the folder ``out`` itself, and ``RESUMES``, which
-says whether what it left when it was cut is to be gone on with. ``inputs`` are folders of stages by role; those of
-stages that only make it quicker may be missing.
+says whether what it left when it was cut is to be gone on with. ``inputs`` are folders of stages by role; the folder of
+one that only makes it quicker may be missing.
 """
 
 import hashlib

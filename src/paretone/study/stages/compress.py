@@ -53,7 +53,8 @@ def run(given: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None
     from paretone.transform import compress
 
     recipe = Recipe.model_validate(given["recipe"])  # checked when it was planned
-    analyses = read_analyses(inputs["analyses"] / FILE) if "analyses" in inputs else {}
+    known = inputs["analyses"] / FILE if "analyses" in inputs else None
+    analyses = read_analyses(known) if known is not None and known.exists() else {}
     compress(
         given["model"],
         out,

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -571,6 +572,23 @@ def test_the_commands_tell_one_story(place: Path, tmp_path: Path) -> None:
     far = ["study", "run", str(file), "--address", "127.0.0.1:1"]
     assert "nothing answers there" in said(*far, cwd=tmp_path, code=2)
     assert "leave --address" in said(*far, "--no-ray", cwd=tmp_path, code=2)
+
+
+def test_a_disk_that_is_really_full_stops_a_study_that_then_goes_on(place: Path, tmp_path: Path) -> None:
+    file, disk = written(tmp_path, compressing(place)), tmp_path / "disk"
+    disk.mkdir()
+    run = f"'{PROGRAM}' study run '{file}' --no-ray --store '{disk}/store'"
+    own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]  # mounts that nobody else sees
+    mount = f"mount -t tmpfs -o size=120k none '{disk}'"
+    if shutil.which("unshare") is None or subprocess.run([*own, mount], capture_output=True).returncode:
+        pytest.skip("this machine lets users mount nothing")
+    script = f"{mount}; {run}; echo first: $?; mount -o remount,size=4m '{disk}'; {run}; echo second: $?"
+    done = subprocess.run([*own, script], env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True)
+    assert "the disk is full; free space, then give the same command" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "first: 2" in done.stdout
+    assert "4 of 4 cells done" in done.stdout
+    assert "second: 0" in done.stdout
 
 
 def test_a_plan_tells_what_is_not_here_and_a_run_refuses(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@
     python benchmarks/study.py status WORK --cells 10000    ``paretone study status`` on a store of so many cells
     python benchmarks/study.py faults WORK --kills 50       drivers and workers killed at random moments
     python benchmarks/study.py sharing WORK                 mini trainings as a study, and each in processes of its own
+    python benchmarks/study.py nodes WORK --store STORE     some of the mini depth study on two nodes, beside STORE's
+
+The last two run from the folder that holds mini-corpus (see studies/mini-slam-encoder-depth.yaml).
 
 The last line printed is one JSON object. Every number is of this machine, with whatever else it does.
 """
@@ -25,6 +28,7 @@ import yaml
 from slam_parts import RATE_HZ, noise
 
 PROGRAM = [sys.executable, "-m", "paretone"]
+STUDY = Path(__file__).resolve().parents[1] / "studies" / "mini-slam-encoder-depth.yaml"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
@@ -210,7 +214,7 @@ def kill_one(driver: Any, store: Path, rng: random.Random, kills: dict[str, int]
 
 def sharing(given: argparse.Namespace) -> dict[str, Any]:
     """Mini trainings at several depths as a study, and each as commands of their own, without kept features."""
-    content = yaml.safe_load((Path(__file__).parents[1] / "studies" / "mini-slam-encoder-depth.yaml").read_text())
+    content = yaml.safe_load(STUDY.read_text())
     content |= {"name": "sharing", "seeds": [0], "include": [], "datasets": {"da": content["datasets"]["da"]}}
     del content["axes"]["width"], content["reference"]["width"]
     content["axes"]["layers"]["values"] = content["axes"]["layers"]["values"][: given.depths]
@@ -239,11 +243,32 @@ def sharing(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def nodes(given: argparse.Namespace) -> dict[str, Any]:
+    """The mini depth study's first seed at two depths in Danish on a Ray of two nodes; what differs in ``--store``."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    only = [word for cell in ("data=da", "layers=7", "layers=2", "seed=0") for word in ("--only", cell)]
+    try:
+        told = run(study_words(STUDY, given.work / "store", "--address", cluster.address, *only))
+    finally:
+        cluster.shutdown()
+    here, there = found_in(given.work / "store"), found_in(given.store)
+    workers = {json.loads(seal.read_text())["pid"] for seal in (given.work / "store").glob("*/*/seal.json")}
+    return {
+        "cells": told["done"],
+        "workers": len(workers),
+        "missing": len(here.keys() - there.keys()),
+        "different": sum(here[name] != there[name] for name in here.keys() & there.keys()),
+    }
+
+
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for measure in (trivial, status, faults, sharing):
+    for measure in (trivial, status, faults, sharing, nodes):
         command = commands.add_parser(measure.__name__, help=(measure.__doc__ or "").split("\n")[0])
         command.set_defaults(measure=measure)
         command.add_argument("work", type=Path, help="an empty folder")
@@ -252,6 +277,7 @@ def main() -> None:
         command.add_argument("--kills", type=int, default=50)
         command.add_argument("--depths", type=int, default=8)
         command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--store", type=Path, help="of nodes: where the mini study has run")
     given = parser.parse_args()
     shutil.rmtree(given.work, ignore_errors=True)
     given.work.mkdir(parents=True)

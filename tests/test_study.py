@@ -566,6 +566,13 @@ def test_the_commands_tell_one_story(place: Path, tmp_path: Path) -> None:
     assert "wer" in told
     assert "1 removed" in said("study", "rm", cell[:8], cwd=tmp_path)
     assert "1 waiting" in said("study", "status", str(file), cwd=tmp_path)
+    pages = [
+        said("study", "report", "small", "--reference", f"method={way}", cwd=tmp_path)
+        for way in ("cluster", "magnitude")
+    ]
+    assert pages == ["small.html\n"] * 2
+    assert "Beside magnitude" in (tmp_path / "small.html").read_text()
+    assert "has no label 'x'" in said("study", "report", "small", "--reference", "method=x", cwd=tmp_path, code=2)
     assert "study nothing never ran" in said("study", "status", "nothing", cwd=tmp_path, code=2)
     assert "there is none" in said("study", "show", "ffff", cwd=tmp_path, code=2)
     assert "one of them" in said("study", "rm", cwd=tmp_path, code=2)

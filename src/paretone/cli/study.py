@@ -1,6 +1,7 @@
 """``paretone study``: grids of cells."""
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -180,6 +181,10 @@ def report(
     study: Named,
     out: Annotated[Path | None, typer.Option(help="HTML file; STUDY.html by default.")] = None,
     store: StoreAt = STORE,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AXIS=LABEL", help="Compare with these labels, in place of what the study says."),
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Write the page: what is significant, tables, and every figure as SVG and PNG beside it."""
@@ -189,7 +194,10 @@ def report(
     name = _name(study)
     page = out or Path(f"{name}.html")
     words = ["paretone", "study", "report", study, "--store", str(store), "--out", str(page)]
-    files = write_grid_report(grid_of(_store(store), name, command=" ".join(words)), page)
+    words += [word for label in reference or [] for word in ("--reference", label)]
+    beside = {axis: labels[-1] for axis, labels in _labels(reference, "--reference").items()}
+    grid = grid_of(_store(store), name, reference=beside, command=shlex.join(words))
+    files = write_grid_report(grid, page)
     print(json.dumps({"files": [str(file) for file in files]}) if as_json else page)
 
 
@@ -205,14 +213,19 @@ def _laid_out(file: Path, changes: list[str] | None) -> "Layout":
 
 
 def _part(layout: "Layout", only: list[str] | None) -> "Layout":
-    """The cells that ``--only`` leaves; labels of one axis add up."""
-    rule: dict[str, list[str]] = {}
-    for word in only or []:
+    """The cells that ``--only`` leaves."""
+    return layout.part(_labels(only, "--only")) if only else layout
+
+
+def _labels(words: list[str] | None, option: str) -> dict[str, list[str]]:
+    """``axis=label`` words of the command line; labels of one axis add up."""
+    found: dict[str, list[str]] = {}
+    for word in words or []:
         axis, equals, label = word.partition("=")
         if not equals:
-            raise UserError(f"--only {word!r}: write axis=label")
-        rule.setdefault(axis, []).append(label)
-    return layout.part(rule) if rule else layout
+            raise UserError(f"{option} {word!r}: write axis=label")
+        found.setdefault(axis, []).append(label)
+    return found
 
 
 def _store(folder: Path) -> "Store":

@@ -35,8 +35,8 @@ def cells_of(study: StudyFile) -> list[Cell]:
             cells have equal labels, or no cell is left.
     """
     axes = study.all_axes()
-    rules = [checked(study, axes, rule, f"exclude rule {number}") for number, rule in enumerate(study.exclude, 1)]
-    checked(study, axes, study.reference, "reference")
+    rules = [checked(study.name, axes, rule, f"exclude rule {number}") for number, rule in enumerate(study.exclude, 1)]
+    checked(study.name, axes, study.reference, "reference")
     used = [False] * len(rules)
     found = []
     for labels in _combinations(axes):
@@ -65,7 +65,7 @@ def has(labels: Mapping[str, str], rule: Mapping[str, list[str]]) -> bool:
 
 
 def checked(
-    study: StudyFile, axes: Mapping[str, Collection[str]], rule: Mapping[str, Any], where: str
+    name: str, axes: Mapping[str, Collection[str]], rule: Mapping[str, Any], where: str
 ) -> dict[str, list[str]]:
     """A rule as lists of labels, each of which is there; ``where`` tells a reader which rule it is.
 
@@ -76,14 +76,14 @@ def checked(
     for axis, given in rule.items():
         if axis not in axes:
             raise UserError(
-                f"study {study.name}: {where}: unknown axis {axis!r}{did_you_mean(axis, axes) or ';'} "
+                f"study {name}: {where}: unknown axis {axis!r}{did_you_mean(axis, axes) or ';'} "
                 f"axes: {', '.join(axes) or 'none'}"
             )
         labels = [label_of(each) for each in (given if isinstance(given, list) else [given])]
         for label in labels:
             if label not in axes[axis]:
                 raise UserError(
-                    f"study {study.name}: {where}: axis {axis} has no label {label!r}; labels: {', '.join(axes[axis])}"
+                    f"study {name}: {where}: axis {axis} has no label {label!r}; labels: {', '.join(axes[axis])}"
                 )
         found[axis] = labels
     return found
@@ -99,7 +99,7 @@ def _included(study: StudyFile, axes: Axes) -> Iterator[Cell]:
         told = {key: value for key, value in entry.items() if key not in changes}
         for axis in told:
             if axis not in axes:
-                checked(study, axes, {axis: []}, f"include entry {number}")
+                checked(study.name, axes, {axis: []}, f"include entry {number}")
         choices = [
             [label_of(each) for each in (told[axis] if isinstance(told[axis], list) else [told[axis]])]
             if axis in told

@@ -60,7 +60,7 @@ class Layout:
         for laid in self.cells:
             for axis, label in laid.cell.labels.items():
                 labels.setdefault(axis, {})[label] = None
-        wanted = checked(self.study, labels, rule, "--only")
+        wanted = checked(self.study.name, labels, rule, "--only")
         cells = [laid for laid in self.cells if has(laid.cell.labels, wanted)]
         if not cells:
             raise UserError(f"study {self.study.name}: no cell has all of {dict(rule)}")

@@ -1,11 +1,13 @@
 """What a store holds of a stage, a cell and a study, for those who look and those who tidy up."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from paretone.errors import UserError
 from paretone.report.grid.records import Grid, GridCell
 from paretone.results import read_result
 from paretone.study.export import making_of
+from paretone.study.grid import checked
 from paretone.study.overview import cell_name, state_of
 from paretone.study.store import KINDS, Store
 
@@ -73,8 +75,15 @@ def _places(store: Store, name: str) -> set[str]:
     return {place for _, chain in told["cells"] for place in chain} | {place for _, _, place in told["plain"]}
 
 
-def grid_of(store: Store, name: str, *, command: str = "") -> Grid:
-    """The Results of a study, for its page."""
+def grid_of(store: Store, name: str, *, reference: Mapping[str, str] | None = None, command: str = "") -> Grid:
+    """The Results of a study, for its page.
+
+    Args:
+        reference: labels to compare with; those that the study says, by default.
+
+    Raises:
+        UserError: if nothing is measured yet, or there is no such label.
+    """
     told, state = store.study(name), state_of(store, name)
     named = [(dict(zip(state.axes, cell.labels, strict=True)), cell) for cell in state.cells]
     cells = [
@@ -93,11 +102,12 @@ def grid_of(store: Store, name: str, *, command: str = "") -> Grid:
         f"{model} {label}".strip(): store.folder(place) for model, label, place in told["plain"] if store.has(place)
     }
     axes = {axis: _in_use(axis, labels, named) for axis, labels in state.axes.items()}
+    checked(name, axes, reference or {}, "--reference")
     return Grid(
         name=name,
         about=told["about"],
         axes=axes,
-        reference=told["reference"],
+        reference=reference or told["reference"],
         cells=cells,
         failed=[(labels, cell.reason) for labels, cell in named if cell.state == "failed"],
         waiting=sum(cell.state in ("waiting", "running") for _, cell in named),

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from paretone.errors import UserError
-from paretone.report.grid import Grid, GridCell, grid_tables, write_grid_report
+from paretone.report.grid import Grid, GridCell, write_grid_report
 from paretone.report.grid.analysis import analyse
 from paretone.report.grid.comparisons import compare_ways
 from paretone.report.grid.drawing_effects import bars_of
 from paretone.report.grid.drawing_wer import axis_figure, plain_of
 from paretone.report.grid.front import front_of, sizes_of
+from paretone.report.grid.markdown import as_markdown
 from paretone.report.grid.page import render_grid
 from paretone.report.grid.pooling import ways_of
 from paretone.report.grid.story import headline_of, warnings_of
@@ -346,10 +347,14 @@ def test_the_page_and_its_files_are_the_same_twice_and_load_nothing(grid: Grid, 
     assert {"parameters-encoder-projector.svg", "parameters-whole.svg", "interaction.png", "words.svg"} <= names
     markup = told[0][0].read_text()
     assert not re.search(r"https?://|<script|<link|<img|src=|@import", markup)
-    assert markup.count("<code>paretone study report small.yaml</code>") == len(names) // 2
+    assert markup.count("<code>paretone study report small.yaml</code>") == len(
+        [name for name in names if name.endswith(".svg")]
+    )
     assert "var(--ink)" in markup
+    pictured = set(re.findall(r"\]\(([^)]+\.svg)\)", told[0][-1].read_text()))
+    assert pictured == {name for name in names if name.endswith(".svg")}
     links = set(re.findall(r'href="(report_files/[^"]+)"', markup))
-    assert links == {f"report_files/{file.name}" for file in told[0][1:]}
+    assert links == {f"report_files/{name}" for name in names - {"report.html", "README.md"}}
 
 
 def test_failed_and_waiting_cells_are_said(grid: Grid) -> None:
@@ -377,9 +382,9 @@ def test_a_grid_without_languages_seeds_numbers_or_reference_renders(tmp_path: P
     plain = Grid("g", "", {"way": ("a", "b|c")}, {}, cells)
     page, *files = write_grid_report(plain, tmp_path / "r.html")
     assert "nothing compared" in text_of(page.read_text())
-    assert {file.stem for file in files} == {"parameters-whole", "latency"}
+    assert {file.stem for file in files} == {"parameters-whole", "latency", "README"}
     assert "significantly" not in text_of(page.read_text())
-    assert "| b\\|c |" in grid_tables(plain)
+    assert "| b\\|c |" in files[-1].read_text()
     assert not analyse(plain).family.members
 
 
@@ -401,7 +406,7 @@ def test_plain_models_are_found_by_the_label_of_their_data(grid: Grid) -> None:
 
 
 def test_tables_have_a_row_for_each_way_and_each_comparison(grid: Grid) -> None:
-    text = grid_tables(grid)
+    text = as_markdown(analyse(grid), [])
     rows = [line for line in text.split("\n") if line.startswith("|")]
     assert len(rows) == 2 + 8 + 2 + 6
     assert "| da | 8 | no | 2 | 13.6 |" in text

@@ -3,7 +3,6 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ from paretone.families import architecture_of
 from paretone.folders import check_apart, check_new_folder, new_folder
 from paretone.memory import peak_rss_bytes
 from paretone.model import REMOTE_CODE
-from paretone.modules import Analysis
 from paretone.plan import Analyses, Plan, Recipe, plan_of, resolve
 from paretone.plan.resolve import blueprint_of
-from paretone.plan.weighing import analyses_of
 from paretone.transform.calibrate import Heard, asked_of, heard, write_calibration
 from paretone.transform.card import model_card
 from paretone.transform.config import new_config, new_generation_config
@@ -59,16 +56,6 @@ def make_plan(model: str, how: Recipe | Plan, *, revision: str | None = None) ->
     checkpoint = open_checkpoint(locate(model, revision))
     with heard(checkpoint, asked_of(how, only_weighing=True)) as found:
         return _planned(checkpoint, how, model, {}, found)
-
-
-def analyse(
-    model: str, method: str, *, settings: Mapping[str, Any], units: str = "all", revision: str | None = None
-) -> dict[str, Analysis]:
-    """What every size of each module of ``model`` would cost, by the error model of ``method``, from weights alone."""
-    checkpoint = open_checkpoint(locate(model, revision))
-    source = blueprint_of(checkpoint, model)
-    groups = [group for group in source.table().groups if units in ("all", group.kind)]
-    return analyses_of(checkpoint, source, groups, method, settings)
 
 
 def compress(

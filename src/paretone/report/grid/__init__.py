@@ -2,6 +2,5 @@
 
 from paretone.report.grid.page import write_grid_report
 from paretone.report.grid.records import Grid, GridCell
-from paretone.report.grid.tables import grid_tables
 
-__all__ = ["Grid", "GridCell", "grid_tables", "write_grid_report"]
+__all__ = ["Grid", "GridCell", "write_grid_report"]

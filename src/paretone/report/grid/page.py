@@ -9,6 +9,7 @@ from paretone.errors import UserError
 from paretone.folders import write_file
 from paretone.report.grid.analysis import Analysis, analyse
 from paretone.report.grid.figures import KINDS, Picture, pictures_of
+from paretone.report.grid.markdown import as_markdown
 from paretone.report.grid.records import Grid
 from paretone.report.grid.story import headline_of, panel_sentences, sentences_of, warnings_of
 from paretone.report.grid.tables import tables_of
@@ -20,7 +21,7 @@ MOST_SHOWN = 8  # words of a comparison that its line names
 
 
 def write_grid_report(grid: Grid, out: Path) -> list[Path]:
-    """Write the page of a grid to ``out``, and its figures as SVG and PNG to ``<out stem>_files`` beside it.
+    """Write the page of a grid to ``out``; its figures as SVG and PNG, and all as Markdown, to ``<out stem>_files``.
 
     Equal results give equal bytes; the page needs no network and no other file.
 
@@ -38,6 +39,7 @@ def write_grid_report(grid: Grid, out: Path) -> list[Path]:
     pictures = pictures_of(analysis)
     folder = out.parent / f"{out.stem}_files"
     files = {folder / f"{p.name}.{kind}": p.files[kind] for p in pictures for kind in KINDS}
+    files[folder / "README.md"] = as_markdown(analysis, pictures).encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in files.items():

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paretone.report.grid.analysis import Analysis, analyse
+from paretone.report.grid.analysis import Analysis
 from paretone.report.grid.comparisons import KINDS, Beside
 from paretone.report.grid.pooling import Way
 from paretone.report.grid.records import SEED, Grid
@@ -28,11 +28,6 @@ class Table:
     strong: frozenset[int] = frozenset()
 
 
-def grid_tables(grid: Grid) -> str:
-    """The tables of a grid's page as Markdown."""
-    return "\n".join(markdown(table) for table in tables_of(analyse(grid)))
-
-
 def tables_of(analysis: Analysis) -> list[Table]:
     """Ways; comparisons, where there are any; errors by language, where a way heard several."""
     tables = [way_table(analysis)]
@@ -41,24 +36,6 @@ def tables_of(analysis: Analysis) -> list[Table]:
     if any(len(way.by_language) > 1 for way in analysis.ways):
         tables.append(language_table(analysis))
     return tables
-
-
-def markdown(table: Table) -> str:
-    """A table as Markdown, with its title and note."""
-    lines = [
-        _row(table.head),
-        _row([":--"] * table.labels + ["--:"] * (len(table.head) - table.labels)),
-        *(
-            _row([f"**{c}**" if place in table.strong and c else c for c in row])
-            for place, row in enumerate(table.rows)
-        ),
-    ]
-    return "\n".join([f"### {table.title}", "", *lines, "", table.note, ""])
-
-
-def _row(cells: Sequence[str]) -> str:
-    escaped = [cell.replace("|", "\\|") for cell in cells]
-    return f"| {' | '.join(escaped)} |"
 
 
 def way_table(analysis: Analysis) -> Table:

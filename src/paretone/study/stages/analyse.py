@@ -8,7 +8,7 @@ from typing import Any
 from paretone.study.stages import Stage
 
 RESUMES = False
-FILE = "analyses.safetensors"
+FILE = "analyses.npz"
 
 
 def stages_for(compressions: Sequence[Stage]) -> dict[Stage, Stage]:
@@ -48,8 +48,7 @@ def _can_share(step: Mapping[str, Any]) -> bool:
 
 def run(given: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None:
     """Asks the method's error model."""
-    from paretone.plan.analyses import save_analyses
-    from paretone.transform import analyse
+    from paretone.transform.analyses import analyse, save_analyses
 
     found = analyse(
         given["model"],

@@ -49,8 +49,8 @@ def _recipe(section: Mapping[str, Any]) -> Any:
 def run(given: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None:
     """Compresses."""
     from paretone.plan import Recipe
-    from paretone.plan.analyses import read_analyses
     from paretone.transform import compress
+    from paretone.transform.analyses import read_analyses
 
     recipe = Recipe.model_validate(given["recipe"])  # checked when it was planned
     known = inputs["analyses"] / FILE if "analyses" in inputs else None

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from slam_parts import RATE_HZ, alphabet, make_tokenizer, noise, save_qwen, save
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 SAID = "EN TO TRE FIRE FEM"
-HERE = ["budget.gpus=0", "budget.cpus=1", "budget.memory_gb=22"]
+HERE = ["budget.gpus=0", "budget.cpus=1", "budget.memory_gb=22", "keep=models"]
 
 
 class Cell(NamedTuple):
@@ -95,7 +96,7 @@ def make_librispeech(root: Path) -> None:
 
 def write_noise(file: Path, name: str) -> None:
     """Three seconds, of each name other ones."""
-    soundfile.write(file, noise(3.0, int.from_bytes(name.encode()[-6:], "little")), RATE_HZ)
+    soundfile.write(file, noise(3.0, zlib.crc32(name.encode())), RATE_HZ)
 
 
 TUNED = ["way=best", "finetune=yes", "seed=0"]

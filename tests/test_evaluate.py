@@ -289,6 +289,14 @@ def test_half_the_ffn_saves_its_multiplications():
     assert saved == 3 * 2 * 499 * 32 * 32
 
 
+def test_models_of_one_shape_are_counted_once(monkeypatch):
+    first = count_macs(tiny.tiny_hubert())
+    monkeypatch.setattr("paretone.evaluation.measure.FlopCounterMode", None)  # another count would fail
+    assert count_macs(tiny.tiny_hubert()) == first
+    with pytest.raises(TypeError):
+        count_macs(tiny.tiny_hubert(intermediate_size=40))
+
+
 def test_tied_parameters_count_once():
     model = tiny.tiny_whisper()
     assert model.proj_out.weight is model.model.decoder.embed_tokens.weight

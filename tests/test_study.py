@@ -573,6 +573,8 @@ def test_the_commands_tell_one_story(place: Path, tmp_path: Path) -> None:
     assert pages == ["small.html\n"] * 2
     assert "Beside magnitude" in (tmp_path / "small.html").read_text()
     assert "has no label 'x'" in said("study", "report", "small", "--reference", "method=x", cwd=tmp_path, code=2)
+    twice = [word for way in ("magnitude", "cluster") for word in ("--reference", f"method={way}")]
+    assert "method is compared with one label" in said("study", "report", "small", *twice, cwd=tmp_path, code=2)
     assert "study nothing never ran" in said("study", "status", "nothing", cwd=tmp_path, code=2)
     assert "there is none" in said("study", "show", "ffff", cwd=tmp_path, code=2)
     assert "one of them" in said("study", "rm", cwd=tmp_path, code=2)

@@ -195,7 +195,7 @@ def report(
     page = out or Path(f"{name}.html")
     words = ["paretone", "study", "report", study, "--store", str(store), "--out", str(page)]
     words += [word for label in reference or [] for word in ("--reference", label)]
-    beside = {axis: labels[-1] for axis, labels in _labels(reference, "--reference").items()}
+    beside = {axis: _one(labels, axis) for axis, labels in _labels(reference, "--reference").items()}
     grid = grid_of(_store(store), name, reference=beside, command=shlex.join(words))
     files = write_grid_report(grid, page)
     print(json.dumps({"files": [str(file) for file in files]}) if as_json else page)
@@ -226,6 +226,12 @@ def _labels(words: list[str] | None, option: str) -> dict[str, list[str]]:
             raise UserError(f"{option} {word!r}: write axis=label")
         found.setdefault(axis, []).append(label)
     return found
+
+
+def _one(labels: list[str], axis: str) -> str:
+    if len(labels) > 1:
+        raise UserError(f"--reference: {axis} is compared with one label; given: {', '.join(labels)}")
+    return labels[0]
 
 
 def _store(folder: Path) -> "Store":

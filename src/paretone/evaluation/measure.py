@@ -1,5 +1,6 @@
 """What a model costs: parameters, multiplications, memory; and the machine that it was measured on."""
 
+import hashlib
 import os
 import platform
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from paretone.results.schema import Machine
 
 CTC_SECONDS = 10
 WHISPER_TOKENS = 50
+_MACS: dict[str, int] = {}
 
 
 def count_parameters(model: Any) -> int:
@@ -49,8 +51,25 @@ def reference_input(model: Any) -> tuple[str, dict[str, torch.Tensor]]:
 def count_macs(model: Any) -> int:
     """Multiply-accumulates of convolutions and matrix products for the reference input.
 
-    The real forward pass runs on tensors without content, so neither time nor memory is spent. There attention is
-    always two batched products, which the counter knows; the fused kernel for CPUs it does not.
+    Models of one shape are counted once in a process: a study measures many.
+    """
+    shape = _shape(model)
+    if shape not in _MACS:
+        _MACS[shape] = _counted(model)
+    return _MACS[shape]
+
+
+def _shape(model: Any) -> str:
+    """A digest of all that multiplications depend on: modules, their tensors' shapes, and the configuration."""
+    parts = [f"{name} {type(module).__qualname__}" for name, module in model.named_modules()]
+    parts += [f"{n} {tuple(t.shape)}" for n, t in (*model.named_parameters(), *model.named_buffers())]
+    return hashlib.sha256("\n".join([model.config.to_json_string(use_diff=False), *parts]).encode()).hexdigest()
+
+
+def _counted(model: Any) -> int:
+    """The real forward pass runs on tensors without content, so no memory is spent.
+
+    There attention is always two batched products, which the counter knows; the fused kernel for CPUs it does not.
     """
     with FakeTensorMode(allow_non_fake_inputs=True):  # tells masks that their values can't be looked at
         weights = {

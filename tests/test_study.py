@@ -49,7 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compressing(place: Path, **changes: Any) -> dict[str, Any]:
-    """Two methods by two sizes of a model that recognises nothing: four cells of little work."""
+    """Two methods by two sizes of a model that recognises nothing: four cells, nine stages of little work."""
     content = {
         "name": "small",
         "base": {"model": str(place / "hubert"), "evaluate": {"data": str(place / "test.jsonl")}},
@@ -249,7 +249,7 @@ def test_equal_work_is_one_stage_whatever_the_names_and_paths(place: Path, tmp_p
 
 def test_only_what_is_missing_or_changed_runs(place: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    assert len(run_here(laid(tmp_path, compressing(place)), store).done) == 8
+    assert len(run_here(laid(tmp_path, compressing(place)), store).done) == 9
     assert run_here(laid(tmp_path, compressing(place)), store).done == []
     axes = compressing(place)["axes"] | {"sparsity": {"key": "compress.sparsity", "values": [0.25, 0.6]}}
     changed = run_here(laid(tmp_path, compressing(place, axes=axes)), store)
@@ -293,7 +293,35 @@ def test_what_is_known_of_a_source_is_shared_and_changes_no_byte(
             )
         ran = run_here(layout, store)
     assert len(ran.failed) == is_broken
-    assert state_of(store, "small").counts == {"done": 4}
+    assert_cells_are_as_alone(place, tmp_path, layout, store)
+
+
+def test_trees_are_grown_once_for_all_sizes_and_change_no_byte(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = {
+        "way": {
+            "sum": {"compress.settings": {"outgoing": "sum"}},
+            "mean": {"compress.settings": {"outgoing": "mean"}},
+            "tiers": {"compress.allocation": "variance-tiers"},
+        },
+        "sparsity": {"key": "compress.sparsity", "values": [0.25, 0.5]},
+    }
+    content = compressing(place, axes=axes)
+    content["base"]["compress"] = {"method": "cluster"}
+    store, layout = Store(tmp_path / "store"), laid(tmp_path, content)
+    assert [stage.kind for stage in layout.stages()].count("analyse") == 1
+    cluster = import_module("paretone.methods.cluster")
+    grown = []
+    with monkeypatch.context() as patched:
+        patched.setattr(cluster, "ward_tree", lambda gram, grow=cluster.ward_tree: grown.append(1) or grow(gram))
+        assert not run_here(layout, store).failed
+    assert len(grown) == 2 * 3  # attentions and FFNs of three layers
+    assert_cells_are_as_alone(place, tmp_path, layout, store)
+
+
+def assert_cells_are_as_alone(place: Path, tmp_path: Path, layout: Layout, store: Store) -> None:
+    assert state_of(store, "small").counts == {"done": len(layout.cells)}
     for cell in layout.cells:
         alone = tmp_path / cell.digest
         paretone.compress(place / "hubert", alone, **cell.cell.content["compress"])
@@ -396,7 +424,7 @@ def test_a_full_disk_stops_the_study_clearly(place: Path, tmp_path: Path, monkey
     with pytest.raises(UserError, match="the disk is full; free space, then give the same command"):
         run_here(layout, store)
     monkeypatch.undo()
-    assert len(run_here(layout, store).done) == 8
+    assert len(run_here(layout, store).done) == 9
 
 
 def test_stores_of_another_kind_or_version_are_refused(tmp_path: Path) -> None:
@@ -480,7 +508,7 @@ def test_two_drivers_at_once_do_nothing_twice(place: Path, tmp_path: Path) -> No
     told = [json.loads(driver.communicate(timeout=200)[0]) for driver in drivers]
     assert [each["done"] for each in told] == [4, 4]
     assert len({json.loads(seal.read_text())["pid"] for seal in store.root.glob("*/*/seal.json")}) <= 2
-    assert sum(each["stages_made"] for each in told) == 8
+    assert sum(each["stages_made"] for each in told) == 9
     assert len(numbers(store)) == 4
 
 

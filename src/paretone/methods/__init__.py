@@ -4,6 +4,10 @@ A method that works on units holds
 
     fold(units: Units, keep: int, rng: torch.Generator, *, <settings>) -> Fold
 
+which also takes a tree behind ``rng``, or None, if there is a function that grows one for all sizes
+
+    tree_of(units: Units, *, <settings that it depends on>) -> np.ndarray | None     None where they need no tree
+
 one that writes new weights, from a module with the norm in front of it,
 
     rewrite(module: Module, keep: int, head_dim: int, rng: torch.Generator, analysis: Analysis | None, *, <settings>)
@@ -23,7 +27,7 @@ The keyword-only arguments with their types and defaults are the method's settin
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from paretone.errors import UserError, did_you_mean
@@ -36,6 +40,7 @@ __all__ = [
     "method_function",
     "reads_seen",
     "rewrites_modules",
+    "settings_for",
     "settings_of",
     "works_on_layers",
 ]
@@ -61,7 +66,7 @@ def method_function(name: str) -> Callable[..., Any]:
 
 
 def companion(name: str, function: str) -> Callable[..., Any] | None:
-    """``analyse`` or ``uniform_shape`` of method ``name``; None where it has none."""
+    """``tree_of``, ``analyse`` or ``uniform_shape`` of method ``name``; None where it has none."""
     found: Callable[..., Any] | None = getattr(importlib.import_module(f"{__name__}.{name}"), function, None)
     return found
 
@@ -83,5 +88,13 @@ def reads_seen(name: str) -> bool:
 
 def settings_of(name: str) -> dict[str, tuple[Any, Any]]:
     """Setting -> (type, default) of method ``name``, read from its function's keyword-only arguments."""
-    parameters = inspect.signature(method_function(name)).parameters.values()
-    return {p.name: (p.annotation, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {p.name: (p.annotation, p.default) for p in _keyword_only(method_function(name))}
+
+
+def settings_for(function: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a method's settings that ``function``, one of its companions, depends on."""
+    return {p.name: settings[p.name] for p in _keyword_only(function)}
+
+
+def _keyword_only(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]

@@ -14,14 +14,17 @@ from paretone.groups import Fold, Units
 from paretone.methods._symmetric import self_product
 from paretone.methods._ward import cut, ward_tree
 
+Start = Literal["ward", "kmeans++"]
+
 
 def fold(
     units: Units,
     keep: int,
     rng: torch.Generator,
+    tree: np.ndarray | None = None,
     *,
     outgoing: Literal["sum", "mean"] = "sum",
-    start: Literal["ward", "kmeans++"] = "ward",
+    start: Start = "ward",
     rounds: Annotated[int, Ge(0)] = 25,
 ) -> Fold:
     """Clusters units by k-means; producers take the mean of a cluster, consumers the sum or the mean.
@@ -32,6 +35,7 @@ def fold(
         units: unit vectors [q|k|v|oᵀ] or [fc1|fc2ᵀ]; biases are not compared (section 3 of the paper).
         keep: number of clusters, 1 <= keep <= width.
         rng: decides k-means++; Ward needs no chance.
+        tree: of these units, as ``tree_of`` grows it, where it is at hand; it saves time and changes nothing.
         outgoing: ``mean`` is the literal centroid; ``sum`` keeps each unit's share (Model Folding, arXiv 2502.10216).
         start: where Lloyd begins.
         rounds: most Lloyd rounds; it stops earlier once nothing moves. 0 keeps the start.
@@ -40,11 +44,16 @@ def fold(
         return Fold.select(torch.arange(keep), keep)
     gram = self_product(units.incoming, units.outgoing)
     if start == "ward":
-        labels = torch.from_numpy(cut(ward_tree(gram), keep))
+        labels = torch.from_numpy(cut(ward_tree(gram) if tree is None else tree, keep))
     else:
         labels = nearest(gram, greedy_centres(gram, keep, rng))
     labels, distances = lloyd(gram, labels, keep, rounds=rounds)
     return fold_of(labels, distances, outgoing=outgoing)
+
+
+def tree_of(units: Units, *, start: Start = "ward") -> np.ndarray | None:
+    """(width - 1, 2) mergers by rising height, for ``fold`` to cut at any size; None for another start."""
+    return ward_tree(self_product(units.incoming, units.outgoing)) if start == "ward" else None
 
 
 def greedy_centres(gram: torch.Tensor, keep: int, rng: torch.Generator) -> torch.Tensor:

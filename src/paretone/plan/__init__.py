@@ -7,7 +7,7 @@ from paretone.plan.presets import DEFAULT_PRESET, PRESETS
 from paretone.plan.reading import explain, parse_settings, put, read_yaml
 from paretone.plan.recipe import CALIBRATE_LIMIT, Recipe, Step, checked_recipe, read_recipe
 from paretone.plan.resolve import after_step, blueprint_of, plan_of, resolve
-from paretone.plan.weighing import Analyses
+from paretone.plan.weighing import Analyses, Trees
 
 __all__ = [
     "CALIBRATE_LIMIT",
@@ -22,6 +22,7 @@ __all__ = [
     "Recipe",
     "Step",
     "StepPlan",
+    "Trees",
     "after_step",
     "blueprint_of",
     "checked_recipe",

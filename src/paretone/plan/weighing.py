@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretone.checkpoint import Checkpoint
 from paretone.errors import UserError
-from paretone.groups import Group, Stack
+from paretone.groups import Group, Stack, units_of
 from paretone.methods import companion
 from paretone.modules import ANALYSING, Analysis, module_of, work_bytes
 from paretone.parallel import two_at_a_time
@@ -14,9 +14,11 @@ from paretone.plan.material import Material
 from paretone.progress import track
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 Analyses = dict[tuple[int, str], Analysis]
+Trees = Mapping[tuple[int, str], "np.ndarray"]
 
 
 def tensors_at(checkpoint: Checkpoint, model: Blueprint, names: Sequence[str]) -> "dict[str, Tensor]":
@@ -75,6 +77,20 @@ def analyses_of(
     two = two_at_a_time(one, groups, bytes_each=work_bytes(groups, model.shapes, ANALYSING))
     analysed = track(two, "analysing modules", len(groups))
     return {group.name: analysis for group, analysis in zip(groups, analysed, strict=True)}
+
+
+def trees_of(
+    checkpoint: Checkpoint, model: Blueprint, groups: Sequence[Group], method: str, settings: Mapping[str, Any]
+) -> "dict[str, np.ndarray]":
+    """The trees that ``method`` cuts at every size of a module; none where it needs none."""
+    tree_of = companion(method, "tree_of")
+    assert tree_of is not None
+    grown = {}
+    for group in track(groups, "growing trees", len(groups)):
+        tree = tree_of(units_of(group, tensors_at(checkpoint, model, group.tensors)), **settings)
+        if tree is not None:
+            grown[group.name] = tree
+    return grown
 
 
 def _source_name(model: Blueprint, group: Group) -> str:

@@ -17,7 +17,8 @@ from paretone.plan.resolve import blueprint_of
 from paretone.transform.calibrate import Heard, asked_of, heard, write_calibration
 from paretone.transform.card import model_card
 from paretone.transform.config import new_config, new_generation_config
-from paretone.transform.execute import write_weights
+from paretone.transform.execute import Known, write_weights
+from paretone.transform.findings import Findings
 from paretone.version import __version__
 
 OURS = ("plan.json", "provenance.json")
@@ -66,7 +67,7 @@ def compress(
     revision: str | None = None,
     overwrite: bool = False,
     command: str | None = None,
-    analyses: Analyses | None = None,
+    findings: Findings | None = None,
 ) -> Compressed:
     """Writes the compressed ``model`` to the folder ``out``, which appears only when it is complete.
 
@@ -76,8 +77,8 @@ def compress(
         model: folder, hub id or embedded name.
         how: a recipe, or a plan made for a model of the same names and widths.
         command: what to record as the way to make it.
-        analyses: by number of a step and module, as `analyse` finds them under the settings of that step, where they
-            are at hand; they save time and change no byte.
+        findings: as `find_out` makes them under the settings of the first step, where they are at hand; they save time
+            and change no byte.
 
     Raises:
         UserError: for anything wrong with the model, the recipe or ``out``; then nothing is written.
@@ -87,14 +88,19 @@ def compress(
     check_apart(folder, out)
     check_new_folder(out, overwrite=overwrite, ours=OURS)
     checkpoint = open_checkpoint(folder)
-    analyses = dict(analyses or {})
+    findings = findings or Findings({}, {})
+    analyses: Analyses = {(1, name): each for name, each in findings.analyses.items()}
+    trees = {(1, name): each for name, each in findings.trees.items()}
     with heard(checkpoint, asked_of(how, only_weighing=False)) as found:
         plan = _planned(checkpoint, how, model, analyses, found)
         with new_folder(out, overwrite=overwrite, ours=OURS) as partial:
             plan = plan.model_copy(update={"source_digest": checkpoint.digest()})
             notices = _notices(plan)
             command = command or f"paretone compress {model} OUT"
-            notices += _write_all(checkpoint, plan, partial, revision, command, analyses, found)
+            known = Known(analyses, trees, found.materials)
+            notices += _write_all(checkpoint, plan, partial, revision, command, known)
+            if found.data:
+                write_calibration(checkpoint, found.data, partial)
     peak = peak_rss_bytes()
     return Compressed(out, plan, time.monotonic() - started, peak, tuple(notices))
 
@@ -118,15 +124,9 @@ def _notices(plan: Plan) -> list[str]:
 
 
 def _write_all(
-    checkpoint: Checkpoint,
-    plan: Plan,
-    partial: Path,
-    revision: str | None,
-    command: str,
-    analyses: Analyses,
-    found: Heard,
+    checkpoint: Checkpoint, plan: Plan, partial: Path, revision: str | None, command: str, known: Known
 ) -> list[str]:
-    outcome = write_weights(checkpoint, plan, partial, analyses, found.materials)
+    outcome = write_weights(checkpoint, plan, partial, known)
     config = new_config(checkpoint.config, outcome)
     notices = _copy_side_files(checkpoint, plan, outcome, partial)
     if config.is_mixed:
@@ -135,8 +135,6 @@ def _write_all(
         (partial / REMOTE_CODE.name).unlink(missing_ok=True)
     _write_json(partial / "config.json", config.content)
     (partial / "plan.json").write_text(plan.to_json(), encoding="utf-8")
-    if found.data:
-        write_calibration(checkpoint, found.data, partial)
     provenance = {
         "source": plan.source,
         "revision": revision,

@@ -21,6 +21,7 @@ from paretone.plan import (
     ModulePlan,
     Plan,
     StepPlan,
+    Trees,
     after_step,
     blueprint_of,
     layer_name,
@@ -70,9 +71,16 @@ class Folded:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of modules beside their weights: analyses by step and name, and the material of each step."""
+    """What is known of modules beside their weights.
+
+    Attributes:
+        analyses: those that the plan was made from, where they are at hand, by step and name.
+        trees: of the source's units, in the same way. Like analyses, they save time and change no byte.
+        materials: what each step learns from beside weights.
+    """
 
     analyses: Analyses
+    trees: Trees
     materials: Sequence[Material]
 
     def seen(self, step_number: int, source: str) -> Seen | None:
@@ -88,19 +96,12 @@ class Outcome:
     folded: Mapping[str, Folded]
 
 
-def write_weights(
-    checkpoint: Checkpoint,
-    plan: Plan,
-    folder: Path,
-    analyses: Analyses | None = None,
-    materials: Sequence[Material] = (),
-) -> Outcome:
+def write_weights(checkpoint: Checkpoint, plan: Plan, folder: Path, known: Known) -> Outcome:
     """Writes the compressed tensors of ``checkpoint`` to ``folder``.
 
-    ``analyses`` are those that the plan was made from, where they are at hand; they save time and change no byte.
-    ``materials`` are what each step learns from beside weights. Two modules at work, two that wait to be written and
-    the tensor that is being copied are all that is in memory. Their order has no influence: each draws from a generator
-    of its own, seeded by the plan's seed, the step and its name.
+    Two modules at work, two that wait to be written and the tensor that is being copied are all that is in memory.
+    Their order has no influence: each draws from a generator of its own, seeded by the plan's seed, the step and its
+    name.
     """
     source = blueprint_of(checkpoint, plan.source)
     final, lineages = _follow(source, plan)
@@ -108,7 +109,6 @@ def write_weights(
     slots = {group.name: list(group.tensors) for group in final.table().groups}
     rest = set(final.entries) - {name for line in changed for name in slots[line.final]}
     folded: dict[str, Folded] = {}
-    known = Known(analyses or {}, materials)
     with TensorWriter(folder, final.entries) as writer:
 
         def fold(lineage: Lineage) -> Folded:
@@ -192,7 +192,9 @@ def _change(checkpoint: Checkpoint, one: Pass, weights: Mapping[str, Tensor], kn
         rewritten: Rewrite = function(module, one.module.keep, one.module.keep_dim or 0, rng, analysis, **settings)
         tensors = tensors_of(one.group, rewritten, weights)
         return _Changed(tensors, rewritten.members, rewritten.representative)
-    fold: Fold = function(units_of(one.group, weights), one.module.keep, rng, **settings)
+    tree = known.trees.get((one.step_number, one.group.name))
+    more = () if tree is None else (tree,)
+    fold: Fold = function(units_of(one.group, weights), one.module.keep, rng, *more, **settings)
     shrunk = {slot.tensor: shrink(weights[slot.tensor], slot, fold) for slot in one.group.slots}
     return _Changed({**weights, **shrunk}, fold.members, fold.representative)
 

@@ -1,4 +1,4 @@
-"""What each size of each module of a model would cost: for all that is made of it by one method, at any size."""
+"""What is found out of a model once, for all that is made of it by one method, at any size."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ FILE = "analyses.npz"
 
 
 def stages_for(compressions: Sequence[Stage]) -> dict[Stage, Stage]:
-    """For each compression that starts from what others start from, too, the stage that finds it out."""
+    """For each compression that can make use of what others can, too, the stage that finds it out."""
     alike: dict[str, list[Stage]] = {}
     for compression in compressions:
-        if _can_share(_first_step(compression)):
+        if _finder(_first_step(compression)) is not None:
             alike.setdefault(json.dumps(_identity(compression), sort_keys=True), []).append(compression)
     made: dict[Stage, Stage] = {}
     for group in alike.values():
@@ -36,21 +36,25 @@ def _identity(compression: Stage) -> dict[str, Any]:
 
 
 def _asked(step: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: step[key] for key in ("method", "settings", "units")}
+    from paretone.methods import settings_for
+
+    return {"method": step["method"], "settings": settings_for(_finder(step), step["settings"]), "units": step["units"]}
 
 
-def _can_share(step: Mapping[str, Any]) -> bool:
-    """Whether a first step's method has an error model and reads the source's weights alone."""
+def _finder(step: Mapping[str, Any]) -> Any:
+    """What finds out, from weights alone, what serves all sizes of a step's method; None where there is nothing."""
     from paretone.methods import companion
 
-    return companion(step["method"], "analyse") is not None and not step["calibrate"] and step["inputs"] == "gaussian"
+    if step["calibrate"] or step["inputs"] != "gaussian":
+        return None
+    return companion(step["method"], "analyse") or companion(step["method"], "tree_of")
 
 
 def run(given: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None:
-    """Asks the method's error model."""
-    from paretone.transform.analyses import analyse, save_analyses
+    """Asks the method."""
+    from paretone.transform.findings import find_out, save_findings
 
-    found = analyse(
+    found = find_out(
         given["model"],
         given["method"],
         settings=given["settings"],
@@ -58,4 +62,4 @@ def run(given: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None
         revision=given["revision"],
     )
     out.mkdir()
-    save_analyses(found, out / FILE)
+    save_findings(found, out / FILE)

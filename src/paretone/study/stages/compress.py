@@ -50,16 +50,15 @@ def run(given: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None
     """Compresses."""
     from paretone.plan import Recipe
     from paretone.transform import compress
-    from paretone.transform.analyses import read_analyses
+    from paretone.transform.findings import read_findings
 
     recipe = Recipe.model_validate(given["recipe"])  # checked when it was planned
     known = inputs["analyses"] / FILE if "analyses" in inputs else None
-    analyses = read_analyses(known) if known is not None and known.exists() else {}
     compress(
         given["model"],
         out,
         recipe,
         revision=given["revision"],
         command="paretone study run",
-        analyses={(1, name): analysis for name, analysis in analyses.items()},
+        findings=read_findings(known) if known is not None and known.exists() else None,
     )

@@ -336,6 +336,13 @@ def test_models_go_where_only_results_are_kept(place: Path, tmp_path: Path) -> N
     assert len(numbers(store)) == 4
     assert not any((store.root / "compress").iterdir())
     assert run_here(layout, store).done == []
+    first = layout.cells[0]
+    store.remove(first.stage.place)
+    with store.claim(first.stage.place):
+        state = state_of(store, "small")
+    assert state.running[first.stage.place]["cell"] == list(first.cell.labels.values())
+    assert state.left == {"compress": 1, "evaluate": 1}
+    assert state.eta_s() == sum(state.seconds_each[kind] for kind in state.left)  # compress, too, though all are gone
 
 
 @pytest.mark.parametrize("harm", ["edited", "cut", "seal", "gone"])
@@ -587,6 +594,7 @@ def test_the_commands_tell_one_story(place: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "paretone-store").exists()
     assert "4 of 4 cells done" in said("study", "run", str(file), "--no-ray", cwd=tmp_path)
     assert "4 cells: 4 done" in said("study", "status", "small", cwd=tmp_path)
+    assert "magnitude     2" in said("study", "status", "small", "--watch", cwd=tmp_path)  # ends: nothing waits
     assert "2 cells" in said("study", "run", str(file), "--no-ray", "--only", "sparsity=0.5", cwd=tmp_path)
     cell = planned["cells"][0]["cell"]
     told = json.loads(said("study", "show", cell[:8], "--json", cwd=tmp_path))

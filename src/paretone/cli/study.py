@@ -12,6 +12,7 @@ import typer
 
 from paretone.cli import options as o
 from paretone.cli.training import interrupted
+from paretone.cli.words import span
 from paretone.errors import UserError
 
 if TYPE_CHECKING:
@@ -93,26 +94,27 @@ def run(
 
 
 @app.command()
-def status(study: Named, store: StoreAt = STORE, as_json: o.Json = False) -> None:
+def status(
+    study: Named,
+    store: StoreAt = STORE,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and follow, until no cell waits or runs.")] = False,
+    as_json: o.Json = False,
+) -> None:
     """Tell what is done, running, failed and waiting, and when it may be done."""
-    from paretone.study.overview import cell_name
+    from paretone.cli.study_status import follow, print_state
 
+    if watch:
+        if as_json:
+            raise UserError("--json prints one state; leave --watch out")
+        follow(lambda: _state(study, store))
+        return
     state = _state(study, store)
     if as_json:
         cells = [dict(zip(state.axes, c.labels, strict=True)) | {"cell": c.place.partition("/")[2], "state": c.state,
                  "reason": c.reason} for c in state.cells]  # fmt: skip
         print(json.dumps({"study": state.name, "counts": state.counts, "eta_s": state.eta_s(), "cells": cells}))
         return
-    counts = state.counts
-    told = ", ".join(f"{counts[name]} {name}" for name in ("done", "running", "failed", "waiting"))
-    eta = state.eta_s()
-    print(f"{state.name}: {len(state.cells)} cells: {told}" + (f"; {_span(eta)} to go" if eta else ""))
-    for place, who in state.running.items():
-        print(f"  running: {place} on {who['host']}, process {who['pid']}")
-    for cell in state.cells:
-        if cell.state == "failed":
-            reason = cell.reason.splitlines()[0] if cell.reason else ""
-            print(f"  failed: {cell_name(state.axes, cell.labels)}: {reason} (paretone study show {cell.place[9:]})")
+    print_state(state)
 
 
 @app.command()
@@ -308,7 +310,7 @@ def _ended(layout: "Layout", store: "Store", ran: "Ran", as_json: bool) -> None:
         print(json.dumps(told, ensure_ascii=False))
     else:
         print(f"{layout.study.name}: {done} of {len(layout.cells)} cells done, {len(ran.done)} stages now, "
-              f"in {_span(ran.seconds)}")  # fmt: skip
+              f"in {span(ran.seconds)}")  # fmt: skip
     if failed or any(stage in ran.failed for stage in layout.plain.values()):
         raise UserError(
             f"{len(failed)} of {len(layout.cells)} cells failed, the first: {failed[0].cell.name}: "
@@ -341,13 +343,13 @@ def _show_cells(layout: "Layout", store: "Store") -> None:
 
 def _estimate_line(each: Any, minutes: float | None) -> str:
     if each.seconds_each is not None:
-        span = f"some {_span(each.left * each.seconds_each)} of one worker (median {_span(each.seconds_each)} each)"
+        told = f"some {span(each.left * each.seconds_each)} of one worker (median {span(each.seconds_each)} each)"
     elif minutes is not None:
-        span = f"at most {_span(60 * minutes * each.left)} of one worker (budget; none has run here yet)"
+        told = f"at most {span(60 * minutes * each.left)} of one worker (budget; none has run here yet)"
     else:
-        span = "time is not known, since none has run here yet"
+        told = "time is not known, since none has run here yet"
     size = "" if each.bytes_each is None else f", {each.left * each.bytes_each / 1e9:.2f} GB"
-    return f"{each.kind}: {each.stages} stages, {each.left} to do, {span}{size}"
+    return f"{each.kind}: {each.stages} stages, {each.left} to do, {told}{size}"
 
 
 def _say_dropped(layout: "Layout") -> None:
@@ -372,9 +374,3 @@ def _plan_json(layout: "Layout", store: "Store") -> dict[str, Any]:
         "estimates": [vars(each) for each in estimates(layout, store)],
         "missing": dict(layout.missing),
     }
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -28,7 +28,7 @@ class Estimate:
 
 def estimates(layout: "Layout", store: Store) -> list[Estimate]:
     """By kind of stage, from what the store knows."""
-    stages = layout.stages()
+    stages, seconds = layout.stages(), _seconds_each(store, {kind: store.done(kind) for kind in KINDS})
     found = []
     for kind in KINDS:
         those = [stage for stage in stages if stage.kind == kind]
@@ -36,7 +36,7 @@ def estimates(layout: "Layout", store: Store) -> list[Estimate]:
             done = sorted(store.done(kind))
             left = sum(not store.has(stage.place) for stage in those)
             sizes = [_size(store, place) for place in done[:20]]
-            found.append(Estimate(kind, len(those), left, _seconds(store, done), median(sizes) if sizes else None))
+            found.append(Estimate(kind, len(those), left, seconds.get(kind), median(sizes) if sizes else None))
     return found
 
 
@@ -79,7 +79,13 @@ class CellState:
 
 @dataclass(frozen=True)
 class State:
-    """Where a study stands."""
+    """Where a study stands.
+
+    Attributes:
+        running: who is at which stage now, by place, with the labels of a ``cell`` that needs it; of whichever study.
+        left: how many stages of each kind are to be done, and
+        seconds_each: what one of a kind took.
+    """
 
     name: str
     axes: Mapping[str, list[str]]
@@ -95,9 +101,10 @@ class State:
 
     def eta_s(self) -> float | None:
         """Seconds until the rest is done by as many workers as there are now; None where that can't be told."""
-        if not self.running or any(kind not in self.seconds_each for kind in self.left):
+        known = {kind: count for kind, count in self.left.items() if kind in self.seconds_each}
+        if not self.running or any(kind not in QUICKEN for kind in self.left.keys() - known.keys()):
             return None
-        return sum(self.seconds_each[kind] * count for kind, count in self.left.items()) / len(self.running)
+        return sum(self.seconds_each[kind] * count for kind, count in known.items()) / len(self.running)
 
 
 def state_of(store: Store, name: str) -> State:
@@ -108,18 +115,21 @@ def state_of(store: Store, name: str) -> State:
     claims, failures = store.claims(), store.failures()
     cells: list[CellState] = []
     left: set[str] = set()
+    running = {place: who | {"cell": []} for place, who in claims.items()}
     for labels, chain in told["cells"]:
         state, reason = _state(chain, done, claims, failures)
         if state != "done":
             left.update(place for place in chain if place not in done)
+            for place in running.keys() & set(chain):
+                running[place]["cell"] = running[place]["cell"] or labels
         cells.append(CellState(tuple(labels), chain[0], state, reason))
     return State(
         name,
         told["axes"],
         cells,
-        claims,
+        running,
         Counter(place.partition("/")[0] for place in left),
-        {kind: took for kind, those in by_kind.items() if (took := _seconds(store, sorted(those))) is not None},
+        _seconds_each(store, by_kind),
     )
 
 
@@ -136,7 +146,13 @@ def _state(
     return "waiting", ""
 
 
-def _seconds(store: Store, done: list[str]) -> float | None:
-    """The median of what up to fifty of these stages took."""
-    took = [store.seal_of(place)["seconds"] for place in done[:50] if store.has(place)]
-    return median(took) if took else None
+def _seconds_each(store: Store, done: Mapping[str, set[str]]) -> dict[str, float]:
+    """By kind, the median of what up to fifty stages took, or of what seals say of stages that are gone since."""
+    took: dict[str, dict[str, float]] = {}
+    for places in done.values():
+        for place in sorted(places)[:50]:
+            if store.has(place):
+                seal = store.seal_of(place)
+                for each, seconds in {**seal.get("before", {}), place: seal["seconds"]}.items():
+                    took.setdefault(each.partition("/")[0], {})[each] = seconds
+    return {kind: median(each.values()) for kind, each in took.items()}

@@ -105,12 +105,23 @@ def _work(task: Task, store: Store) -> dict[str, Any]:
         work.run(task.given, inputs, scratch / "out")
     return {
         "seconds": round(time.monotonic() - started, 3),
+        "before": _seconds_before(task, store),
         "peak_rss_bytes": peak_rss_bytes(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "attempt": task.attempt,
         "finished": time.time(),
     }
+
+
+def _seconds_before(task: Task, store: Store) -> dict[str, float]:
+    """Of all stages that this one stands on, by place: some go once a study is done with them."""
+    found: dict[str, float] = {}
+    for place in task.inputs.values():
+        if store.has(place):
+            seal = store.seal_of(place)
+            found |= {**seal.get("before", {}), place: seal["seconds"]}
+    return found
 
 
 def _use_threads(budget: Budget) -> None:

@@ -104,7 +104,12 @@ CELLS = {
     "slam": Cell(
         "slam-encoder-depth",
         ["data=da", "encoder=small", "layers=10", "lora=yes"],
-        ["base.slam.training.epochs=1", "base.slam.training.batch=2"],
+        [
+            "base.slam.training.epochs=1",
+            "base.slam.training.batch=2",
+            "base.slam.training.precision=fp32",  # most CPUs are slow in bfloat16
+            "base.slam.decoding.max_new_tokens=16",  # random weights never end an answer
+        ],
         make_slam,
     ),
 }

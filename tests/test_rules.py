@@ -21,7 +21,7 @@ ROWS = [
     {"checkpoint", "families", "methods", "data", "results"},
     {"modules"},
     {"groups"},
-    {"folders", "memory", "parallel", "progress"},
+    {"folders", "memory", "parallel", "progress", "terminal"},
     {"errors", "version"},
 ]
 ROW_OF = {part: number for number, row in enumerate(ROWS) for part in row}

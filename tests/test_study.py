@@ -31,7 +31,7 @@ from paretone.study.showing import unneeded, without_study
 from paretone.study.stages import analyse as analyse_stage
 from paretone.study.stages import evaluate as evaluate_stage
 from paretone.study.store import STORE_FILE, Store
-from paretone.study.work import carry_out
+from paretone.study.work import Task, carry_out
 
 PROGRAM = str(Path(sys.executable).with_name("paretone"))
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -49,7 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compressing(place: Path, **changes: Any) -> dict[str, Any]:
-    """Two methods by two sizes of a model that recognises nothing: four cells, nine stages of little work."""
+    """Two methods by two sizes of a model that recognises nothing: four cells of little work."""
     content = {
         "name": "small",
         "base": {"model": str(place / "hubert"), "evaluate": {"data": str(place / "test.jsonl")}},
@@ -249,7 +249,7 @@ def test_equal_work_is_one_stage_whatever_the_names_and_paths(place: Path, tmp_p
 
 def test_only_what_is_missing_or_changed_runs(place: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    assert len(run_here(laid(tmp_path, compressing(place)), store).done) == 9
+    assert len(run_here(laid(tmp_path, compressing(place)), store).done) == 8
     assert run_here(laid(tmp_path, compressing(place)), store).done == []
     axes = compressing(place)["axes"] | {"sparsity": {"key": "compress.sparsity", "values": [0.25, 0.6]}}
     changed = run_here(laid(tmp_path, compressing(place, axes=axes)), store)
@@ -311,6 +311,11 @@ def test_trees_are_grown_once_for_all_sizes_and_change_no_byte(
     content["base"]["compress"] = {"method": "cluster"}
     store, layout = Store(tmp_path / "store"), laid(tmp_path, content)
     assert [stage.kind for stage in layout.stages()].count("analyse") == 1
+    elsewhere = axes | {
+        "way": {way: {"compress.settings": {"start": "kmeans++", "outgoing": way}} for way in ("sum", "mean")}
+    }
+    other = laid(tmp_path, content | {"name": "other", "axes": elsewhere})
+    assert not any(stage.kind == "analyse" for stage in other.stages())  # k-means++ begins without a tree
     cluster = import_module("paretone.methods.cluster")
     grown = []
     with monkeypatch.context() as patched:
@@ -340,7 +345,7 @@ def test_models_go_where_only_results_are_kept(place: Path, tmp_path: Path) -> N
     store.remove(first.stage.place)
     with store.claim(first.stage.place):
         state = state_of(store, "small")
-    assert state.running[first.stage.place]["cell"] == list(first.cell.labels.values())
+    assert state.running[first.stage.place]["for"] == "method=cluster sparsity=0.25"
     assert state.left == {"compress": 1, "evaluate": 1}
     assert state.eta_s() == sum(state.seconds_each[kind] for kind in state.left)  # compress, too, though all are gone
 
@@ -431,7 +436,7 @@ def test_a_full_disk_stops_the_study_clearly(place: Path, tmp_path: Path, monkey
     with pytest.raises(UserError, match="the disk is full; free space, then give the same command"):
         run_here(layout, store)
     monkeypatch.undo()
-    assert len(run_here(layout, store).done) == 9
+    assert len(run_here(layout, store).done) == 8
 
 
 def test_stores_of_another_kind_or_version_are_refused(tmp_path: Path) -> None:
@@ -515,7 +520,7 @@ def test_two_drivers_at_once_do_nothing_twice(place: Path, tmp_path: Path) -> No
     told = [json.loads(driver.communicate(timeout=200)[0]) for driver in drivers]
     assert [each["done"] for each in told] == [4, 4]
     assert len({json.loads(seal.read_text())["pid"] for seal in store.root.glob("*/*/seal.json")}) <= 2
-    assert sum(each["stages_made"] for each in told) == 9
+    assert sum(each["stages_made"] for each in told) == 8
     assert len(numbers(store)) == 4
 
 
@@ -585,6 +590,41 @@ def said(*words: str, cwd: Path, code: int = 0) -> str:
     done = subprocess.run([PROGRAM, *words], env=ENVIRONMENT, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     return done.stdout if code == 0 else done.stderr
+
+
+def test_labels_are_shown_as_they_are(place: Path, tmp_path: Path) -> None:
+    ways = {"[red]cluster": {"compress.method": "cluster"}, "magnitude [/] :smile:": {"compress.method": "magnitude"}}
+    axes = compressing(place)["axes"] | {"method": ways}
+    file = written(tmp_path, compressing(place, axes=axes))
+    assert "magnitude [/] :smile:" in said("study", "plan", str(file), cwd=tmp_path)
+    said("study", "run", str(file), "--no-ray", "--only", "sparsity=0.5", cwd=tmp_path)
+    told = said("study", "status", "small", cwd=tmp_path)
+    assert "[red]cluster" in told
+    assert "magnitude [/] :smile:" in told
+
+
+def test_a_seal_that_cannot_be_read_fails_nobody(place: Path, tmp_path: Path) -> None:
+    store, layout = Store(tmp_path / "store"), laid(tmp_path, compressing(place))
+    run_here(layout, store)
+    for number, harm in enumerate(("{", "[]", "{}")):
+        (store.folder(layout.cells[number].stage.place) / "seal.json").write_text(harm)
+    assert state_of(store, "small").counts == {"done": 4}  # found out by the next run
+    (store.folder(layout.cells[0].stage.inputs["model"].place) / "seal.json").write_text("{")
+    store.remove(layout.cells[0].stage.place)
+    task = Task.of(layout.cells[0].stage, store, layout.study.budget, 1)
+    assert carry_out(task).status == "done"
+
+
+def test_what_failed_before_waits_once_the_study_runs_again(place: Path, tmp_path: Path) -> None:
+    store, layout = Store(tmp_path / "store"), laid(tmp_path, compressing(place))
+    register(layout, store.open(), file="study.yaml")
+    store.fail(layout.cells[3].stage.place, "no luck", "", 1)
+    assert state_of(store, "small").counts["failed"] == 1
+    seen: list[int] = []
+    Driver(
+        layout, store, InProcess(), say=print, tell=lambda ran: seen.append(state_of(store, "small").counts["failed"])
+    ).run()
+    assert seen == [0] * 8
 
 
 def test_the_commands_tell_one_story(place: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Bar:
 
     def say(self, line: str) -> None:
         """Prints a line on standard error."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -60,10 +60,9 @@ def _show(stages: "Sequence[Stage]") -> None:
 
 def steps_table(stages: "Sequence[Stage]") -> "Table":
     """A line per step under the original's."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from paretone.terminal import new_table
 
-    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    table = new_table()
     for place, column in enumerate(COLUMNS):
         table.add_column(column, justify="right" if place else "left", no_wrap=place > 0)
     original = _original(stages)

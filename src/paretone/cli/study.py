@@ -12,8 +12,8 @@ import typer
 
 from paretone.cli import options as o
 from paretone.cli.training import interrupted
-from paretone.cli.words import span
 from paretone.errors import UserError
+from paretone.terminal import span
 
 if TYPE_CHECKING:
     from paretone.study.layout import Layout
@@ -97,7 +97,7 @@ def run(
 def status(
     study: Named,
     store: StoreAt = STORE,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay, and follow, until no cell waits or runs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow, until nothing waits or runs.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """Tell what is done, running, failed and waiting, and when it may be done."""
@@ -231,7 +231,7 @@ def _labels(words: list[str] | None, option: str) -> dict[str, list[str]]:
 
 
 def _one(labels: list[str], axis: str) -> str:
-    if len(labels) > 1:
+    if len(set(labels)) > 1:
         raise UserError(f"--reference: {axis} is compared with one label; given: {', '.join(labels)}")
     return labels[0]
 
@@ -321,13 +321,14 @@ def _ended(layout: "Layout", store: "Store", ran: "Ran", as_json: bool) -> None:
 
 
 def _show_cells(layout: "Layout", store: "Store") -> None:
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    from paretone.terminal import new_table
+
+    table = new_table()
     for column in (*layout.study.all_axes(), "cell", "stages", "shared with", "state"):
-        table.add_column(column)
+        table.add_column(Text(column))
     users: dict[Any, int] = {}
     chains = [laid.stage.chain() for laid in layout.cells]
     for chain in chains:
@@ -337,7 +338,7 @@ def _show_cells(layout: "Layout", store: "Store") -> None:
         shared = [f"{stage.kind}: {users[stage] - 1}" for stage in chain if users[stage] > 1]
         state = "done" if store.has(laid.stage.place) else "to do"
         kinds = " > ".join(stage.kind for stage in reversed(chain))
-        table.add_row(*laid.cell.labels.values(), laid.digest[:12], kinds, ", ".join(shared), state)
+        table.add_row(*map(Text, laid.cell.labels.values()), laid.digest[:12], kinds, ", ".join(shared), state)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 

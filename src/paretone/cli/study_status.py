@@ -4,14 +4,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from rich.box import SIMPLE_HEAD
+import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from paretone.cli.words import span
 from paretone.study.overview import State, cell_name
+from paretone.terminal import new_table, span
 
 STATES = ("done", "running", "failed", "waiting")
 ROWS = 20  # labels of an axis that still fit a table
@@ -20,17 +20,45 @@ EVERY_S = 2.0
 
 def print_state(state: State) -> None:
     """Prints where a study stands."""
-    Console(soft_wrap=True).print(_standing(state))
+    _console().print(_standing(state), soft_wrap=True)
 
 
 def follow(read: Callable[[], State]) -> None:
-    """Shows what ``read`` gives, again and again, until no cell waits or runs; the last state stays."""
-    state = read()
-    with Live(_standing(state), console=Console(), auto_refresh=False) as live:
-        while state.counts["waiting"] or state.counts["running"]:
-            time.sleep(EVERY_S)
-            state = read()
-            live.update(_standing(state), refresh=True)
+    """Shows what ``read`` gives, again and again, until no cell waits or runs; without a terminal, what is new of it.
+
+    Raises:
+        typer.Exit: with 130, if it is interrupted.
+    """
+    console = _console()
+    try:
+        if console.is_terminal:
+            with Live(console=console, auto_refresh=False) as live:
+                for state in _states(read):
+                    live.update(_standing(state), refresh=True)
+        else:
+            for state in _states(read):
+                print_state(state)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _states(read: Callable[[], State]) -> Iterator[State]:
+    """Each state whose counts are new, until it stays done; a stage that is tried again has failed for a moment."""
+    last: State | None = None
+    while True:
+        state = read()
+        is_over = not (state.counts["waiting"] or state.counts["running"] or state.running)
+        if last is None or last.counts != state.counts or last.running.keys() != state.running.keys():
+            yield state
+        elif is_over:
+            return
+        last = state
+        time.sleep(EVERY_S)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
 
 
 def _standing(state: State) -> Group:
@@ -48,21 +76,19 @@ def _by_label(state: State, axis: str) -> Table:
     counts: dict[str, Counter[str]] = {}
     for cell in state.cells:
         counts.setdefault(cell.labels[place], Counter())[cell.state] += 1
-    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column(axis)
+    table = new_table()
+    table.add_column(Text(axis), overflow="fold")
     for name in STATES:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for label, found in counts.items():
-        table.add_row(label, *(str(found[name] or "") for name in STATES))
+        table.add_row(Text(label), *(str(found[name] or "") for name in STATES))
     return table
 
 
 def _running(state: State) -> Iterator[str]:
     for place, who in state.running.items():
-        cell = cell_name(state.axes, who["cell"]) if who["cell"] else "another study"
-        kind = place.partition("/")[0]
         since = span(max(0.0, time.time() - who["since"]))
-        yield f"  running: {kind} for {cell}, {since} on {who['host']}, process {who['pid']}"
+        yield f"  running: {place.partition('/')[0]} for {who['for']}, {since} on {who['host']}, process {who['pid']}"
 
 
 def _failed(state: State) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What a model costs: parameters, multiplications, memory; and the machine that it was measured on."""
 
 import hashlib
+import json
 import os
 import platform
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from paretone.results.schema import Machine
 
 CTC_SECONDS = 10
 WHISPER_TOKENS = 50
+_PATHS = ("_name_or_path", "audio_source", "text_source")  # where a model came from
 _MACS: dict[str, int] = {}
 
 
@@ -60,10 +62,19 @@ def count_macs(model: Any) -> int:
 
 
 def _shape(model: Any) -> str:
-    """A digest of all that multiplications depend on: modules, their tensors' shapes, and the configuration."""
+    """A digest of all that multiplications depend on: modules, tensors' shapes, and the configuration but for paths."""
     parts = [f"{name} {type(module).__qualname__}" for name, module in model.named_modules()]
     parts += [f"{n} {tuple(t.shape)}" for n, t in (*model.named_parameters(), *model.named_buffers())]
-    return hashlib.sha256("\n".join([model.config.to_json_string(use_diff=False), *parts]).encode()).hexdigest()
+    config = json.dumps(_without_paths(model.config.to_dict()), sort_keys=True, default=str)
+    return hashlib.sha256("\n".join([config, *parts]).encode()).hexdigest()
+
+
+def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_paths(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key not in _PATHS
+    }
 
 
 def _counted(model: Any) -> int:

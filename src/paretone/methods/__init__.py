@@ -4,9 +4,10 @@ A method that works on units holds
 
     fold(units: Units, keep: int, rng: torch.Generator, *, <settings>) -> Fold
 
-which also takes a tree behind ``rng``, or None, if there is a function that grows one for all sizes
+which also takes a tree behind ``rng``, or None, if there is a function that grows one for all sizes, of use where the
+settings are those in ``TREE_WHERE``
 
-    tree_of(units: Units, *, <settings that it depends on>) -> np.ndarray | None     None where they need no tree
+    tree_of(units: Units) -> np.ndarray
 
 one that writes new weights, from a module with the norm in front of it,
 
@@ -40,8 +41,8 @@ __all__ = [
     "method_function",
     "reads_seen",
     "rewrites_modules",
-    "settings_for",
     "settings_of",
+    "takes_tree",
     "works_on_layers",
 ]
 
@@ -86,15 +87,13 @@ def reads_seen(name: str) -> bool:
     return bool(getattr(importlib.import_module(f"{__name__}.{name}"), "READS_SEEN", False))
 
 
+def takes_tree(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether method ``name`` cuts a tree under these settings."""
+    where = getattr(importlib.import_module(f"{__name__}.{name}"), "TREE_WHERE", None)
+    return where is not None and all(settings[key] == value for key, value in where.items())
+
+
 def settings_of(name: str) -> dict[str, tuple[Any, Any]]:
     """Setting -> (type, default) of method ``name``, read from its function's keyword-only arguments."""
-    return {p.name: (p.annotation, p.default) for p in _keyword_only(method_function(name))}
-
-
-def settings_for(function: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a method's settings that ``function``, one of its companions, depends on."""
-    return {p.name: settings[p.name] for p in _keyword_only(function)}
-
-
-def _keyword_only(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    return [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    parameters = inspect.signature(method_function(name)).parameters.values()
+    return {p.name: (p.annotation, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}

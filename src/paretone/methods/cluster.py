@@ -14,7 +14,7 @@ from paretone.groups import Fold, Units
 from paretone.methods._symmetric import self_product
 from paretone.methods._ward import cut, ward_tree
 
-Start = Literal["ward", "kmeans++"]
+TREE_WHERE = {"start": "ward"}
 
 
 def fold(
@@ -24,7 +24,7 @@ def fold(
     tree: np.ndarray | None = None,
     *,
     outgoing: Literal["sum", "mean"] = "sum",
-    start: Start = "ward",
+    start: Literal["ward", "kmeans++"] = "ward",
     rounds: Annotated[int, Ge(0)] = 25,
 ) -> Fold:
     """Clusters units by k-means; producers take the mean of a cluster, consumers the sum or the mean.
@@ -51,9 +51,9 @@ def fold(
     return fold_of(labels, distances, outgoing=outgoing)
 
 
-def tree_of(units: Units, *, start: Start = "ward") -> np.ndarray | None:
-    """(width - 1, 2) mergers by rising height, for ``fold`` to cut at any size; None for another start."""
-    return ward_tree(self_product(units.incoming, units.outgoing)) if start == "ward" else None
+def tree_of(units: Units) -> np.ndarray:
+    """(width - 1, 2) mergers by rising height, for ``fold`` to cut at any size."""
+    return ward_tree(self_product(units.incoming, units.outgoing))
 
 
 def greedy_centres(gram: torch.Tensor, keep: int, rng: torch.Generator) -> torch.Tensor:

@@ -79,18 +79,14 @@ def analyses_of(
     return {group.name: analysis for group, analysis in zip(groups, analysed, strict=True)}
 
 
-def trees_of(
-    checkpoint: Checkpoint, model: Blueprint, groups: Sequence[Group], method: str, settings: Mapping[str, Any]
-) -> "dict[str, np.ndarray]":
-    """The trees that ``method`` cuts at every size of a module; none where it needs none."""
+def trees_of(checkpoint: Checkpoint, model: Blueprint, groups: Sequence[Group], method: str) -> "dict[str, np.ndarray]":
+    """The trees that ``method`` cuts at every size of a module."""
     tree_of = companion(method, "tree_of")
     assert tree_of is not None
-    grown = {}
-    for group in track(groups, "growing trees", len(groups)):
-        tree = tree_of(units_of(group, tensors_at(checkpoint, model, group.tensors)), **settings)
-        if tree is not None:
-            grown[group.name] = tree
-    return grown
+    return {
+        group.name: tree_of(units_of(group, tensors_at(checkpoint, model, group.tensors)))
+        for group in track(groups, "growing trees", len(groups))
+    }
 
 
 def _source_name(model: Blueprint, group: Group) -> str:

@@ -7,6 +7,7 @@ from paretone.report.study import Entry, studies
 from paretone.report.words import DASH, NBSP, fixed, percent, points, printable, scaled
 from paretone.results.schema import Result, Verdicts
 from paretone.results.significance import ALPHA
+from paretone.terminal import new_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,11 +22,9 @@ def terminal_table(results: Sequence[Result]) -> "Table":
 
     Intervals are 95 %; differences are in points against the baseline, marked where the tests find them significant.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    table = new_table()
     for column in COLUMNS:
         table.add_column(column, justify="right", no_wrap=True)
     name = table.columns[0]

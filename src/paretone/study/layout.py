@@ -145,7 +145,7 @@ def _with_shared(cells: list[Laid]) -> list[Laid]:
     analysed = analyse.stages_for(
         [stage for stage in _all_stages(laid.stage for laid in cells) if stage.kind == "compress"]
     )
-    cells = _behind(cells, {stage: {"analyses": found} for stage, found in analysed.items()})
+    cells = _behind(cells, {stage: {"findings": found} for stage, found in analysed.items()})
     passes = features.stages_for(
         [stage for stage in _all_stages(laid.stage for laid in cells) if stage.kind == "train"]
     )

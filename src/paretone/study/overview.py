@@ -28,14 +28,14 @@ class Estimate:
 
 def estimates(layout: "Layout", store: Store) -> list[Estimate]:
     """By kind of stage, from what the store knows."""
-    stages, seconds = layout.stages(), _seconds_each(store, {kind: store.done(kind) for kind in KINDS})
+    stages, by_kind = layout.stages(), {kind: store.done(kind) for kind in KINDS}
+    seconds = _seconds_each(store, by_kind)
     found = []
     for kind in KINDS:
         those = [stage for stage in stages if stage.kind == kind]
         if those:
-            done = sorted(store.done(kind))
             left = sum(not store.has(stage.place) for stage in those)
-            sizes = [_size(store, place) for place in done[:20]]
+            sizes = [_size(store, place) for place in sorted(by_kind[kind])[:20]]
             found.append(Estimate(kind, len(those), left, seconds.get(kind), median(sizes) if sizes else None))
     return found
 
@@ -82,7 +82,7 @@ class State:
     """Where a study stands.
 
     Attributes:
-        running: who is at which stage now, by place, with the labels of a ``cell`` that needs it; of whichever study.
+        running: who is at which of its stages now, by place; ``for`` which cell or model beside the grid.
         left: how many stages of each kind are to be done, and
         seconds_each: what one of a kind took.
     """
@@ -115,13 +115,16 @@ def state_of(store: Store, name: str) -> State:
     claims, failures = store.claims(), store.failures()
     cells: list[CellState] = []
     left: set[str] = set()
-    running = {place: who | {"cell": []} for place, who in claims.items()}
+    running: dict[str, Mapping[str, Any]] = {}
+    for model, label, place in told["plain"]:
+        if place in claims:
+            running[place] = claims[place] | {"for": f"{model} {label}".strip()}
     for labels, chain in told["cells"]:
         state, reason = _state(chain, done, claims, failures)
         if state != "done":
             left.update(place for place in chain if place not in done)
-            for place in running.keys() & set(chain):
-                running[place]["cell"] = running[place]["cell"] or labels
+            for place in claims.keys() & set(chain):
+                running.setdefault(place, claims[place] | {"for": cell_name(told["axes"], labels)})
         cells.append(CellState(tuple(labels), chain[0], state, reason))
     return State(
         name,
@@ -138,21 +141,23 @@ def _state(
 ) -> tuple[str, str]:
     if chain[0] in done:
         return "done", ""
-    if any(place in claims for place in chain):
+    if any(place in claims and not _quickens(place) for place in chain):
         return "running", ""
     for place in chain:
-        if place in failures and place not in done and place.partition("/")[0] not in QUICKEN:
+        if place in failures and place not in done and not _quickens(place):
             return "failed", str(failures[place]["reason"])
     return "waiting", ""
 
 
-def _seconds_each(store: Store, done: Mapping[str, set[str]]) -> dict[str, float]:
-    """By kind, the median of what up to fifty stages took, or of what seals say of stages that are gone since."""
+def _quickens(place: str) -> bool:
+    return place.partition("/")[0] in QUICKEN
+
+
+def _seconds_each(store: Store, by_kind: Mapping[str, set[str]]) -> dict[str, float]:
+    """The median of what stages of a kind took, from up to fifty seals of each; those that are gone count, too."""
     took: dict[str, dict[str, float]] = {}
-    for places in done.values():
+    for places in by_kind.values():
         for place in sorted(places)[:50]:
-            if store.has(place):
-                seal = store.seal_of(place)
-                for each, seconds in {**seal.get("before", {}), place: seal["seconds"]}.items():
-                    took.setdefault(each.partition("/")[0], {})[each] = seconds
-    return {kind: median(each.values()) for kind, each in took.items()}
+            for other, seconds in store.seconds_of(place).items():
+                took.setdefault(other.partition("/")[0], {})[other] = seconds
+    return {kind: median(seconds.values()) for kind, seconds in took.items()}

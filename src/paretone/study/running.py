@@ -90,6 +90,8 @@ class Driver:
         """
         started = time.monotonic()
         stages, self.ran.damaged = missing_stages(self.layout, self.store, self.say)
+        for stage in stages:  # what failed before waits again
+            self.store.failure_file(stage.place).unlink(missing_ok=True)
         self._plan(stages)
         running = 0
         while running or self._ready or self._later:

@@ -3,7 +3,7 @@
 STORE/store.json                      which format
 STORE/evaluate/DIGEST/                result.json, transcripts.jsonl: a cell
 STORE/train|finetune|compress/DIGEST/ models on the way
-STORE/analyse/DIGEST/                 what an error model says of a source
+STORE/analyse/DIGEST/                 what serves all sizes of a source
 STORE/features/                       what encoders give
 STORE/<kind>/DIGEST/seal.json         SHA-256 of each file, seconds, machine
 STORE/failures/DIGEST.json            why a stage failed last
@@ -104,6 +104,14 @@ class Store:
         """Seconds and machine of a stage that is done."""
         content: dict[str, Any] = json.loads((self.folder(place) / SEAL_FILE).read_text(encoding="utf-8"))
         return content
+
+    def seconds_of(self, place: str) -> dict[str, float]:
+        """What a stage took and what stood before it, by place; nothing where its seal is gone or can't be read."""
+        try:
+            seal = self.seal_of(place)
+            return {**seal.get("before", {}), place: float(seal["seconds"])}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
     def done(self, kind: str) -> set[str]:
         """Places of all stages of a kind that are done."""

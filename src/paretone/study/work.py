@@ -118,9 +118,7 @@ def _seconds_before(task: Task, store: Store) -> dict[str, float]:
     """Of all stages that this one stands on, by place: some go once a study is done with them."""
     found: dict[str, float] = {}
     for place in task.inputs.values():
-        if store.has(place):
-            seal = store.seal_of(place)
-            found |= {**seal.get("before", {}), place: seal["seconds"]}
+        found |= store.seconds_of(place)
     return found
 
 

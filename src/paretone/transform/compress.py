@@ -89,6 +89,7 @@ def compress(
     check_new_folder(out, overwrite=overwrite, ours=OURS)
     checkpoint = open_checkpoint(folder)
     findings = findings or Findings({}, {})
+    # both are about modules as they are in the source, so for the first step alone
     analyses: Analyses = {(1, name): each for name, each in findings.analyses.items()}
     trees = {(1, name): each for name, each in findings.trees.items()}
     with heard(checkpoint, asked_of(how, only_weighing=False)) as found:

@@ -40,7 +40,7 @@ def find_out(
     groups = [group for group in source.table().groups if units in ("all", group.kind)]
     if companion(method, "analyse") is not None:
         return Findings(analyses_of(checkpoint, source, groups, method, settings), {})
-    return Findings({}, trees_of(checkpoint, source, groups, method, settings))
+    return Findings({}, trees_of(checkpoint, source, groups, method))
 
 
 def save_findings(findings: Findings, file: Path) -> None:

@@ -8,18 +8,19 @@ from typing import Any
 from paretone.study.stages import Stage
 
 RESUMES = False
-FILE = "analyses.npz"
+FILE = "findings.npz"
+WORTH = {"analyse": 2, "tree_of": 3}  # compressions, so that it saves more than it costs
 
 
 def stages_for(compressions: Sequence[Stage]) -> dict[Stage, Stage]:
     """For each compression that can make use of what others can, too, the stage that finds it out."""
     alike: dict[str, list[Stage]] = {}
     for compression in compressions:
-        if _finder(_first_step(compression)) is not None:
+        if _finder(_first_step(compression)):
             alike.setdefault(json.dumps(_identity(compression), sort_keys=True), []).append(compression)
     made: dict[Stage, Stage] = {}
     for group in alike.values():
-        if len(group) > 1:
+        if len(group) >= WORTH[_finder(_first_step(group[0]))]:
             source = {key: group[0].given[key] for key in ("model", "revision")}
             stage = Stage("analyse", {**source, **_asked(_first_step(group[0]))}, _identity(group[0]))
             made |= dict.fromkeys(group, stage)
@@ -36,18 +37,20 @@ def _identity(compression: Stage) -> dict[str, Any]:
 
 
 def _asked(step: Mapping[str, Any]) -> dict[str, Any]:
-    from paretone.methods import settings_for
+    settings = step["settings"] if _finder(step) == "analyse" else {}  # no setting changes a tree
+    return {"method": step["method"], "settings": settings, "units": step["units"]}
 
-    return {"method": step["method"], "settings": settings_for(_finder(step), step["settings"]), "units": step["units"]}
 
-
-def _finder(step: Mapping[str, Any]) -> Any:
-    """What finds out, from weights alone, what serves all sizes of a step's method; None where there is nothing."""
-    from paretone.methods import companion
+def _finder(step: Mapping[str, Any]) -> str:
+    """The function of a step's method that finds out, from weights alone, what serves all sizes; or an empty word."""
+    from paretone.methods import companion, takes_tree
 
     if step["calibrate"] or step["inputs"] != "gaussian":
-        return None
-    return companion(step["method"], "analyse") or companion(step["method"], "tree_of")
+        return ""
+    if companion(step["method"], "analyse") is not None:
+        return "analyse"
+    is_whole = any(step[key] is not None for key in ("sparsity", "target_params", "target_bytes", "target_macs"))
+    return "tree_of" if is_whole and takes_tree(step["method"], step["settings"]) else ""
 
 
 def run(given: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None:

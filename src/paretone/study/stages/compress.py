@@ -53,7 +53,7 @@ def run(given: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> None
     from paretone.transform.findings import read_findings
 
     recipe = Recipe.model_validate(given["recipe"])  # checked when it was planned
-    known = inputs["analyses"] / FILE if "analyses" in inputs else None
+    known = inputs["findings"] / FILE if "findings" in inputs else None
     compress(
         given["model"],
         out,

@@ -76,8 +76,10 @@ def _draw_bar(axes: Axes, place: int, kinds: dict[str, float]) -> None:
         [max(-LONGEST, min(LONGEST, net))], [place], color=INK, marker="|", markersize=8, markeredgewidth=1.6,
         linestyle="", label="all errors" if place == 0 else None,
     )  # fmt: skip
-    if max(ends[1], -ends[-1]) > LONGEST:
-        axes.annotate(f"▸ {fixed(net)}", (at[1], place), (3, 0), textcoords="offset points", va="center", fontsize=7.5)
+    cut = "◂" * (-ends[-1] > LONGEST) + "▸" * (ends[1] > LONGEST)
+    if cut:
+        told = f"{cut} {fixed(net)}"
+        axes.annotate(told, (at[1], place), (3, 0), textcoords="offset points", va="center", fontsize=7.5)
 
 
 def forest_figure(analysis: Analysis, fit: Fit) -> Figure:

@@ -96,7 +96,7 @@ def _shift_caption(analysis: Analysis) -> str:
     return (
         "Substitutions, deletions and insertions per 100 reference words, way minus reference, over all seeds; the "
         f"mark is their sum. Of more than {MOST_BARS} bars in a panel those of ways whose WER differs least are drawn; "
-        f"▸ is a bar cut at {LONGEST:.0f}."
+        f"◂ and ▸ are bars cut at {LONGEST:.0f} on that side, with their sum."
     )
 
 

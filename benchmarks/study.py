@@ -150,14 +150,28 @@ def small_depth(work: Path) -> dict[str, Any]:
 
 
 def found_in(store: Path) -> dict[str, Any]:
-    """What each cell found, without times and dates."""
-    kept = ("wer", "cer", "substitutions", "deletions", "insertions", "words", "parameters")
+    """What each cell found, without times, dates and paths."""
+    kept = ("wer", "cer", "substitutions", "deletions", "insertions", "words", "parameters", "macs")
     found = {}
     for file in sorted((store / "evaluate").glob("*/result.json")):
         told = json.loads(file.read_text())
         heard = (file.parent / "transcripts.jsonl").read_text()
-        found[file.parent.name] = [*(told[key] for key in kept), told["model"]["digest"], heard]
+        found[file.parent.name] = [*(told[key] for key in kept), heard]
     return found
+
+
+def weights_in(store: Path) -> dict[str, dict[str, str]]:
+    """Digests of what each training wrote; a model's own digest covers the paths of its parts, too."""
+    seals = {file.parent.name: json.loads(file.read_text()) for file in (store / "train").glob("*/seal.json")}
+    return {
+        name: {file: digest for file, digest in seal["files"].items() if file.endswith(".safetensors")}
+        for name, seal in seals.items()
+    }
+
+
+def differing(here: Mapping[str, Any], there: Mapping[str, Any]) -> int:
+    """How many of what both have are not the same."""
+    return sum(here[name] != there[name] for name in here.keys() & there.keys())
 
 
 def faults(given: argparse.Namespace) -> dict[str, Any]:
@@ -189,7 +203,8 @@ def faults(given: argparse.Namespace) -> dict[str, Any]:
         "done": whole["done"],
         "lost": len(before.keys() - after.keys()),
         "more_than_once": len(after) - whole["done"],
-        "different": sum(before[name] != after[name] for name in before.keys() & after.keys()),
+        "different": differing(before, after),
+        "different_weights": differing(weights_in(calm), weights_in(store)),
         "damaged": len(whole["damaged"]),
         "left_in_scratch": len(list((store / "scratch").glob("*"))),
     }
@@ -261,7 +276,9 @@ def nodes(given: argparse.Namespace) -> dict[str, Any]:
         "cells": told["done"],
         "workers": len(workers),
         "missing": len(here.keys() - there.keys()),
-        "different": sum(here[name] != there[name] for name in here.keys() & there.keys()),
+        "different": differing(here, there),
+        "trainings": len(weights_in(given.work / "store")),
+        "different_weights": differing(weights_in(given.work / "store"), weights_in(given.store)),
     }
 
 

@@ -350,6 +350,20 @@ def test_models_go_where_only_results_are_kept(place: Path, tmp_path: Path) -> N
     assert state.eta_s() == sum(state.seconds_each[kind] for kind in state.left)  # compress, too, though all are gone
 
 
+def test_what_a_kill_left_behind_is_swept_and_what_can_go_on_stays(place: Path, tmp_path: Path) -> None:
+    store, layout = Store(tmp_path / "store"), laid(tmp_path, compressing(place))
+    run_here(layout, store)
+    done, undone, gone = store.scratch(layout.cells[0].stage.place), store.scratch("train/12345"), ".gone-67-8"
+    for folder in (done, undone, done.parent / gone):
+        folder.mkdir(parents=True)
+    locks = store.root / "locks"
+    (locks / done.name).write_text("{}")
+    with store.claim("train/98765"):
+        run_here(layout, store)
+        assert [file.name for file in locks.iterdir()] == ["98765"]
+    assert list(done.parent.iterdir()) == [undone]
+
+
 @pytest.mark.parametrize("harm", ["edited", "cut", "seal", "gone"])
 def test_damaged_results_are_named_and_made_again(place: Path, tmp_path: Path, harm: str) -> None:
     store = Store(tmp_path / "store")
@@ -631,6 +645,9 @@ def test_the_commands_tell_one_story(place: Path, tmp_path: Path) -> None:
     file = written(tmp_path, compressing(place))
     planned = json.loads(said("study", "plan", str(file), "--json", cwd=tmp_path))
     assert len(planned["cells"]) == 4
+    source = (place / "hubert" / "model.safetensors").stat().st_size
+    sizes = {each["kind"]: (each["bytes_each"], each["most_bytes"]) for each in planned["estimates"]}
+    assert sizes == {"compress": (None, 4 * source), "evaluate": (None, None)}
     assert not (tmp_path / "paretone-store").exists()
     assert "4 of 4 cells done" in said("study", "run", str(file), "--no-ray", cwd=tmp_path)
     assert "4 cells: 4 done" in said("study", "status", "small", cwd=tmp_path)

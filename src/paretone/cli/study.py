@@ -52,6 +52,8 @@ def plan(file: File, store: StoreAt = STORE, only: Only = None, changes: Set = N
     _show_cells(layout, where)
     for each in estimates(layout, where):
         print(_estimate_line(each, layout.study.budget.minutes))
+    if layout.study.keep == "results":
+        print("models go as soon as all that stands on them is measured (keep: results)")
     _say_dropped(layout)
     for reason in layout.missing.values():
         print(f"not here: {reason}", file=sys.stderr)
@@ -349,7 +351,13 @@ def _estimate_line(each: Any, minutes: float | None) -> str:
         told = f"at most {span(60 * minutes * each.left)} of one worker (budget; none has run here yet)"
     else:
         told = "time is not known, since none has run here yet"
-    size = "" if each.bytes_each is None else f", {each.left * each.bytes_each / 1e9:.2f} GB"
+    if not each.left:
+        return f"{each.kind}: {each.stages} stages, all done"
+    size = ""
+    if each.bytes_each is not None:
+        size = f", {each.left * each.bytes_each / 1e9:.2f} GB"
+    elif each.most_bytes is not None:
+        size = f", at most {each.most_bytes / 1e9:.2f} GB"
     return f"{each.kind}: {each.stages} stages, {each.left} to do, {told}{size}"
 
 

@@ -6,17 +6,23 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from paretone.errors import UserError
 from paretone.study.store import KINDS, QUICKEN, Store
 
-if TYPE_CHECKING:
-    from paretone.study.layout import Layout  # which imports much, and telling a state should take no time
+if TYPE_CHECKING:  # they import much, and telling a state should take no time
+    from paretone.study.layout import Layout
+    from paretone.study.stages import Stage
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What is left of one kind of stage.
 
-    ``seconds_each`` is the median of those in the store, None where there is none yet; ``bytes_each`` likewise.
+    Attributes:
+        seconds_each: the median of those in the store, None where there is none yet.
+        bytes_each: likewise; features are not counted, since stages share them.
+        most_bytes: of all that is left together, where a limit is known: the size of the models that are made smaller,
+            or what the study allows features.
     """
 
     kind: str
@@ -24,6 +30,7 @@ class Estimate:
     left: int
     seconds_each: float | None
     bytes_each: float | None
+    most_bytes: float | None
 
 
 def estimates(layout: "Layout", store: Store) -> list[Estimate]:
@@ -34,10 +41,35 @@ def estimates(layout: "Layout", store: Store) -> list[Estimate]:
     for kind in KINDS:
         those = [stage for stage in stages if stage.kind == kind]
         if those:
-            left = sum(not store.has(stage.place) for stage in those)
-            sizes = [_size(store, place) for place in sorted(by_kind[kind])[:20]]
-            found.append(Estimate(kind, len(those), left, seconds.get(kind), median(sizes) if sizes else None))
+            left = [stage for stage in those if not store.has(stage.place)]
+            sizes = [] if kind == "features" else [_size(store, place) for place in sorted(by_kind[kind])[:20]]
+            size = median(sizes) if sizes else None
+            found.append(Estimate(kind, len(those), len(left), seconds.get(kind), size, _most_bytes(kind, left)))
     return found
+
+
+def _most_bytes(kind: str, stages: Iterable["Stage"]) -> float | None:
+    if kind == "features":
+        from paretone.train.slam.recipe import Features
+
+        usual: float = Features.model_fields["gb"].default
+        return max((1e9 * (stage.given["training"]["gb"] or usual) for stage in stages), default=0.0)
+    if kind not in ("compress", "finetune"):
+        return None
+    sizes = [_source_size(stage) for stage in stages]
+    return None if None in sizes else sum(filter(None, sizes))
+
+
+def _source_size(stage: "Stage") -> int | None:
+    """Of the model that a stage begins with; None where it is not here."""
+    from paretone.checkpoint import locate, open_checkpoint
+
+    source = next(each.given for each in stage.chain() if "model" in each.given)
+    try:
+        files = open_checkpoint(locate(source["model"], source["revision"])).weight_files
+    except UserError:
+        return None
+    return sum(file.stat().st_size for file in files)
 
 
 def _size(store: Store, place: str) -> int:

@@ -106,6 +106,7 @@ class Driver:
                 self._ended(self._by_place[task.place], outcome)
             self.ran.seconds = time.monotonic() - started
             self.tell(self.ran)
+        self.store.sweep()
         return self.ran
 
     def _plan(self, stages: Iterable[Stage]) -> None:

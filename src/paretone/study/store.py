@@ -146,6 +146,19 @@ class Store:
             target.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
 
+    def sweep(self) -> None:
+        """Takes away what processes that were killed just after a stage was done left of it; nothing in use."""
+        for folder in (self.root / "scratch").glob("*"):
+            if folder.name.startswith(".gone-"):
+                shutil.rmtree(folder, ignore_errors=True)
+            elif any(self.has(f"{kind}/{folder.name}") for kind in KINDS):
+                with self.claim(folder.name) as is_mine:
+                    if is_mine:
+                        shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.root / "locks").glob("*"):
+            with self.claim(file.name):
+                pass  # giving a claim up takes its file away
+
     @contextmanager
     def claim(self, place: str) -> Iterator[bool]:
         """Whether this process alone may work at a stage; the system ends a claim with its process, however it ends."""

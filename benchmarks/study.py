@@ -3,7 +3,7 @@
     python benchmarks/study.py trivial WORK --cells 1000    cells of a tiny model and one recording, on two workers
     python benchmarks/study.py status WORK --cells 10000    ``paretone study status`` on a store of so many cells
     python benchmarks/study.py faults WORK --kills 50       drivers and workers killed at random moments
-    python benchmarks/study.py sharing WORK                 mini trainings as a study, and each in processes of its own
+    python benchmarks/study.py sharing WORK                 mini trainings as a study, and one after another, nothing shared
     python benchmarks/study.py nodes WORK --store STORE     some of the mini depth study on two nodes, beside STORE's
 
 The last two run from the folder that holds mini-corpus (see studies/mini-slam-encoder-depth.yaml).
@@ -229,15 +229,16 @@ def kill_one(driver: Any, store: Path, rng: random.Random, kills: dict[str, int]
 
 
 def sharing(given: argparse.Namespace) -> dict[str, Any]:
-    """Mini trainings at several depths as a study, and each as commands of their own, without kept features."""
+    """Mini trainings at several depths as a study, and one after another in processes of their own on all cores."""
     content = yaml.safe_load(STUDY.read_text())
     content |= {"name": "sharing", "seeds": [0], "include": [], "datasets": {"da": content["datasets"]["da"]}}
     del content["axes"]["width"], content["reference"]["width"]
     content["axes"]["layers"]["values"] = content["axes"]["layers"]["values"][: given.depths]
     content["budget"] = {"cpus": 1}
+    alone = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     file = write_study(Path.cwd(), content)
     started = time.monotonic()
-    told = run(study_words(file, given.work / "store", "--workers", "1"))
+    told = run(study_words(file, given.work / "store", "--workers", str(given.workers)))
     together_s = time.monotonic() - started
     started = time.monotonic()
     from paretone.study.layout import lay_out
@@ -247,9 +248,9 @@ def sharing(given: argparse.Namespace) -> dict[str, Any]:
         recipe, out = given.work / f"{number}.yaml", given.work / f"run-{number}"
         recipe.write_text(json.dumps(laid.cell.content["slam"]))
         test = laid.cell.content["evaluate"]["data"]
-        subprocess.run([*PROGRAM, "slam", "train", str(recipe), "--out", str(out)], env=ENVIRONMENT, check=True)
+        subprocess.run([*PROGRAM, "slam", "train", str(recipe), "--out", str(out)], env=alone, check=True)
         words = ["evaluate", str(out), "--data", test, "--baseline", "mini-whisper", "--out", f"{out}-result"]
-        subprocess.run([*PROGRAM, *words], env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*PROGRAM, *words], env=alone, check=True, stdout=subprocess.DEVNULL)
     alone_s = time.monotonic() - started
     return {
         "cells": told["done"],

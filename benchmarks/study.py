@@ -3,7 +3,7 @@
     python benchmarks/study.py trivial WORK --cells 1000    cells of a tiny model and one recording, on two workers
     python benchmarks/study.py status WORK --cells 10000    ``paretone study status`` on a store of so many cells
     python benchmarks/study.py faults WORK --kills 50       drivers and workers killed at random moments
-    python benchmarks/study.py sharing WORK                 mini trainings as a study, and one after another, nothing shared
+    python benchmarks/study.py sharing WORK                 mini trainings as a study, and one after another
     python benchmarks/study.py nodes WORK --store STORE     some of the mini depth study on two nodes, beside STORE's
 
 The last two run from the folder that holds mini-corpus (see studies/mini-slam-encoder-depth.yaml).

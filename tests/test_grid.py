@@ -158,13 +158,13 @@ def heard_with(wrong: int) -> list[str]:
 
 
 def cell(folder: Path, labels: Mapping[str, str], heard: Sequence[str], **more: Any) -> GridCell:
-    """A cell on disk; ``copies`` of `SAID`, in ``language``."""
-    copies, language = more.pop("copies", 1), more.pop("language", "en")
+    """A cell on disk; ``copies`` of ``said``, in ``language``."""
+    copies, language, texts = more.pop("copies", 1), more.pop("language", "en"), more.pop("said", SAID)
     transcripts = [
         Transcript(id=f"{copy}-{i}", audio=f"{i}.flac", text=text, hypothesis=said, language=language,
                    normaliser="basic/1")
         for copy in range(copies)
-        for i, (text, said) in enumerate(zip(SAID, heard, strict=True))
+        for i, (text, said) in enumerate(zip(texts, heard, strict=True))
     ]  # fmt: skip
     scores = compare(transcripts)
     model = {"name": "m", "path": "m", "digest": "sha256:0", "family": "whisper", "architecture": "W"}
@@ -251,6 +251,26 @@ def test_a_comparison_by_hand(grid: Grid) -> None:
     assert worse.matched.p_value is None  # two more in each: no spread
     assert worse.p_value == worse.bootstrap.p_value
     assert {change.word: (change.baseline_errors, change.errors) for change in worse.words}["three"] == (0, 6)
+
+
+def test_sets_whose_utterances_have_the_same_ids_do_not_share_words(tmp_path: Path) -> None:
+    said = {"short": SAID, "long": [f"{text} and so on" for text in SAID]}
+    cells = [
+        cell(
+            tmp_path / f"{data}{lora}",
+            {"data": data, "lora": lora},
+            [f"{heard} and so on" if data == "long" else heard for heard in heard_with(1 + (lora == "yes"))],
+            copies=8,
+            said=said[data],
+        )
+        for data, lora in product(said, ("no", "yes"))
+    ]
+    both = Grid("g", "", {"data": ("short", "long"), "lora": ("no", "yes")}, {"lora": "no"}, cells)
+    ways = {way.name: way for way in ways_of(both)}
+    for member in compare_ways(both, list(ways.values())).members:
+        assert member.bootstrap.delta == pytest.approx(member.way.wer - member.reference.wer)
+    alone = Grid("g", "", {"lora": ("no", "yes")}, {"lora": "no"}, [c for c in cells if c.labels["data"] == "long"])
+    assert [way.ci95 for way in ways_of(alone)] == [ways[f"long · lora {lora}"].ci95 for lora in ("no", "yes")]
 
 
 def test_pairs_cancel_where_nothing_differs(tmp_path: Path) -> None:

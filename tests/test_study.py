@@ -274,6 +274,16 @@ def test_a_depth_study_hears_once_trains_all_and_is_the_same_again(place: Path, 
     assert first.startswith('"2","no","0"')
 
 
+def test_axes_called_like_a_column_keep_their_labels(place: Path, tmp_path: Path) -> None:
+    axes = {"parameters": {"key": "compress.sparsity", "values": [0.5]}}
+    store, content = Store(tmp_path / "store"), compressing(place, axes=axes)
+    run_here(laid(tmp_path, content), store)
+    export(store, "small", tmp_path / "tables")
+    header, first = (tmp_path / "tables" / "results.csv").read_text().splitlines()
+    assert header.replace('"', "").split(",") == ["axis_parameters", *COLUMNS]
+    assert first.startswith('"0.5",')
+
+
 @pytest.mark.parametrize("is_broken", [False, True])
 def test_what_is_known_of_a_source_is_shared_and_changes_no_byte(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_broken: bool

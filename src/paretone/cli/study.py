@@ -191,7 +191,7 @@ def report(
     ] = None,
     as_json: o.Json = False,
 ) -> None:
-    """Write the page: what is significant, tables, and every figure as SVG and PNG beside it."""
+    """Write the page: what is significant, tables; every figure as SVG and PNG beside it, and the page as Markdown."""
     from paretone.report.grid.page import write_grid_report
     from paretone.study.showing import grid_of
 

@@ -1,6 +1,7 @@
 """A study's Results as tables: a row per cell and language, and a row per cell and utterance.
 
-Columns of the first, after one per axis: `COLUMNS`. Rates are fractions. Times are of the machine that ran the cell.
+Columns of the first, after one per axis: `COLUMNS`. An axis that is called like one of these has ``axis_`` in front.
+Rates are fractions. Times are of the machine that ran the cell.
 """
 
 from collections.abc import Iterator, Mapping
@@ -53,7 +54,8 @@ def rows_of(store: Store, name: str) -> Iterator[dict[str, Any]]:
     for cell in state.cells:
         if cell.state == "done":
             folder = store.folder(cell.place)
-            labels = dict(zip(state.axes, cell.labels, strict=True))
+            axes = [f"axis_{axis}" if axis in COLUMNS else axis for axis in state.axes]
+            labels = dict(zip(axes, cell.labels, strict=True))
             result = read_result(folder)
             yield from _rows(labels, folder, result, making_of(result))
 

@@ -150,9 +150,9 @@ def _members(grid: Grid, pairs: Sequence[_Pair], seed: int, draws: int) -> list[
 
 def _bootstrapped(pairs: Sequence[_Pair], seed: int, draws: int) -> list[Verdict]:
     """The paired bootstrap of every pair; pairs on the same utterances share their draws."""
-    groups: dict[tuple[str, ...], list[int]] = {}
+    groups: dict[object, list[int]] = {}
     for place, pair in enumerate(pairs):
-        groups.setdefault(next(pair.cells())[0].ids, []).append(place)
+        groups.setdefault(next(pair.cells())[0].said, []).append(place)
     found: dict[int, Verdict] = {}
     for places in groups.values():
         edits = np.stack([_differences(pairs[place]) for place in places])

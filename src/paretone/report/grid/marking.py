@@ -33,6 +33,11 @@ class Heard:
     words: Tally
 
     @property
+    def said(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Equal for cells that heard the same utterances: other sets may have the same ids."""
+        return self.ids, self.references
+
+    @property
     def edits(self) -> np.ndarray:
         """(utterances,) errors of all kinds."""
         return self.counts[:, :3].sum(axis=1)

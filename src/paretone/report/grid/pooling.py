@@ -85,9 +85,9 @@ def _without_seed(cell: GridCell) -> dict[str, str]:
 
 def _resampled(cells: Sequence[GridCell], seed: int, draws: int) -> dict[str, np.ndarray]:
     """The WER of each cell in every draw, by digest; cells on the same utterances share their draws."""
-    groups: dict[tuple[str, ...], list[GridCell]] = {}
+    groups: dict[object, list[GridCell]] = {}
     for cell in cells:
-        groups.setdefault(cell.heard.ids, []).append(cell)
+        groups.setdefault(cell.heard.said, []).append(cell)
     found: dict[str, np.ndarray] = {}
     for group in groups.values():
         edits = np.stack([cell.heard.edits for cell in group])

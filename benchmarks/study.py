@@ -4,7 +4,7 @@
     python benchmarks/study.py status WORK --cells 10000    ``paretone study status`` on a store of so many cells
     python benchmarks/study.py faults WORK --kills 50       drivers and workers killed at random moments
     python benchmarks/study.py sharing WORK                 mini trainings as a study, and one after another
-    python benchmarks/study.py nodes WORK --store STORE     some of the mini depth study on two nodes, beside STORE's
+    python benchmarks/study.py nodes WORK --store STORE     a mini study, or a part, on two nodes, beside STORE's
 
 The last two run from the folder that holds mini-corpus (see studies/mini-slam-encoder-depth.yaml).
 
@@ -28,7 +28,12 @@ import yaml
 from slam_parts import RATE_HZ, noise
 
 PROGRAM = [sys.executable, "-m", "paretone"]
-STUDY = Path(__file__).resolve().parents[1] / "studies" / "mini-slam-encoder-depth.yaml"
+STUDIES = Path(__file__).resolve().parents[1] / "studies"
+STUDY = STUDIES / "mini-slam-encoder-depth.yaml"
+PARTS = {  # of studies, for two nodes
+    "depth": (STUDY, ["data=da", "layers=7", "layers=2", "seed=0"]),
+    "clustering": (STUDIES / "mini-clustering.yaml", ["finetune=no"]),
+}
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
@@ -261,20 +266,22 @@ def sharing(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def nodes(given: argparse.Namespace) -> dict[str, Any]:
-    """The mini depth study's first seed at two depths in Danish on a Ray of two nodes; what differs in ``--store``."""
+    """A part of a mini study on a Ray of two nodes; what differs in ``--store``."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
-    only = [word for cell in ("data=da", "layers=7", "layers=2", "seed=0") for word in ("--only", cell)]
+    study, labels = PARTS[given.part]
+    only = [word for label in labels for word in ("--only", label)]
     try:
-        told = run(study_words(STUDY, given.work / "store", "--address", cluster.address, *only))
+        told = run(study_words(study, given.work / "store", "--address", cluster.address, *only))
     finally:
         cluster.shutdown()
     here, there = found_in(given.work / "store"), found_in(given.store)
     workers = {json.loads(seal.read_text())["pid"] for seal in (given.work / "store").glob("*/*/seal.json")}
     return {
         "cells": told["done"],
+        "seconds": told["seconds"],
         "workers": len(workers),
         "missing": len(here.keys() - there.keys()),
         "different": differing(here, there),
@@ -296,6 +303,7 @@ def main() -> None:
         command.add_argument("--kills", type=int, default=50)
         command.add_argument("--depths", type=int, default=8)
         command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--part", choices=PARTS, default="depth", help="of nodes")
         command.add_argument("--store", type=Path, help="of nodes: where the mini study has run")
     given = parser.parse_args()
     shutil.rmtree(given.work, ignore_errors=True)

@@ -565,6 +565,20 @@ def test_drivers_that_are_killed_lose_nothing(place: Path, tmp_path: Path, calm:
     assert not list((store.root / "scratch").iterdir())
 
 
+def test_who_stops_watching_reads_of_no_loss(place: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store").open()
+    register(laid(tmp_path, compressing(place)), store, file="study.yaml")
+    watching = subprocess.Popen(
+        [PROGRAM, "study", "status", "small", "--store", str(store.root), "--watch"], env=ENVIRONMENT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts,
+    )  # fmt: skip
+    assert watching.stdout is not None
+    assert "4 waiting" in watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    assert watching.communicate(timeout=60)[1] == ""
+    assert watching.returncode == 130
+
+
 @pytest.mark.parametrize(("number", "words"), [(signal.SIGINT, ["--no-ray"]), (signal.SIGTERM, [])])
 def test_an_interrupt_says_how_to_go_on(place: Path, tmp_path: Path, number: signal.Signals, words: list[str]) -> None:
     file, store = written(tmp_path, training(place)), Store(tmp_path / "store")

@@ -1,15 +1,16 @@
 """What ``paretone study status`` shows of a study: once, or for as long as it runs."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from paretone.cli.training import INTERRUPTED
 from paretone.study.overview import State, cell_name
 from paretone.terminal import new_table, span
 
@@ -26,8 +27,7 @@ def print_state(state: State) -> None:
 def follow(read: Callable[[], State]) -> None:
     """Shows what ``read`` gives, again and again, until no cell waits or runs; without a terminal, what is new of it.
 
-    Raises:
-        typer.Exit: with 130, if it is interrupted.
+    An interrupt is the usual way out, and loses nothing: it ends the process without a word.
     """
     console = _console()
     try:
@@ -35,24 +35,27 @@ def follow(read: Callable[[], State]) -> None:
             with Live(console=console, auto_refresh=False) as live:
                 for state in _states(read):
                     live.update(_standing(state), refresh=True)
-        else:
-            for state in _states(read):
+            return
+        last = None
+        for state in _states(read):
+            if (now := (state.counts, state.running.keys())) != last:
                 print_state(state)
+            last = now
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        sys.exit(INTERRUPTED)  # the command line itself would say that something was removed
 
 
 def _states(read: Callable[[], State]) -> Iterator[State]:
-    """Each state whose counts are new, until it stays done; a stage that is tried again has failed for a moment."""
-    last: State | None = None
+    """Every state until it is over twice in a row: a stage that is tried again has failed for a moment."""
+    was_over = False
     while True:
         state = read()
-        is_over = not (state.counts["waiting"] or state.counts["running"] or state.running)
-        if last is None or last.counts != state.counts or last.running.keys() != state.running.keys():
-            yield state
-        elif is_over:
+        yield state
+        counts = state.counts
+        is_over = not (counts["waiting"] or counts["running"] or state.running)
+        if is_over and was_over:
             return
-        last = state
+        was_over = is_over
         time.sleep(EVERY_S)
 
 

@@ -278,6 +278,7 @@ def nodes(given: argparse.Namespace) -> dict[str, Any]:
     finally:
         cluster.shutdown()
     here, there = found_in(given.work / "store"), found_in(given.store)
+    weights = weights_in(given.work / "store")
     workers = {json.loads(seal.read_text())["pid"] for seal in (given.work / "store").glob("*/*/seal.json")}
     return {
         "cells": told["done"],
@@ -285,8 +286,8 @@ def nodes(given: argparse.Namespace) -> dict[str, Any]:
         "workers": len(workers),
         "missing": len(here.keys() - there.keys()),
         "different": differing(here, there),
-        "trainings": len(weights_in(given.work / "store")),
-        "different_weights": differing(weights_in(given.work / "store"), weights_in(given.store)),
+        "trainings": len(weights),
+        "different_weights": differing(weights, weights_in(given.store)),
     }
 
 

@@ -1,9 +1,18 @@
 """Tables and times as the terminal shows them."""
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+
+
+def new_console(width: int, *, stderr: bool = False) -> "Console":
+    """A console as wide as the terminal, or ``width`` columns where it is none: a pipe cuts no table to eighty."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, width=None if (sys.stderr if stderr else sys.stdout).isatty() else width)
 
 
 def new_table() -> "Table":

@@ -9,6 +9,7 @@ import typer
 
 from paretone.cli import options as o
 from paretone.memory import return_freed_memory
+from paretone.terminal import new_console
 
 if TYPE_CHECKING:
     from paretone.plan import Plan
@@ -99,7 +100,6 @@ def compress(
 
 
 def _show_widths(plan: "Plan") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("module", "kind", "width", "new width", box=None, pad_edge=False)
@@ -111,7 +111,7 @@ def _show_widths(plan: "Plan") -> None:
             changed = True
             before, after = f"{before} x {module.head_dim_before}", f"{after} x {module.head_dim_after}"
         table.add_row(module.name, module.kind, before, after, style="bold" if changed else "dim")
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    new_console(120).print(table)
 
 
 def _show_sizes(plan: "Plan") -> None:

@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from paretone.cli import compressing, measuring, preparing, showing, slam, stepping, study, training
+from paretone.cli.training import INTERRUPTED
 from paretone.errors import UserError
 
 app = typer.Typer(
@@ -35,7 +36,6 @@ app.command()(showing.demo)
 
 # typer carries its own copy of click since 0.25; this finds the base of its errors in either
 ClickException = sys.modules[typer.BadParameter.__module__].ClickException
-INTERRUPTED = 130
 
 
 def main() -> NoReturn:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from paretone.cli import options as o
+from paretone.terminal import new_console
 
 if TYPE_CHECKING:
     from paretone.results import Comparison, Result
@@ -61,12 +62,10 @@ def evaluate(
     if as_json:
         print(result.model_dump_json())
         return
-    from rich.console import Console
-
     from paretone.report import terminal_table
     from paretone.report.words import printable
 
-    Console(width=None if sys.stdout.isatty() else 140).print(terminal_table([result]))
+    new_console(140).print(terminal_table([result]))
     print(f"normaliser {result.normaliser}, {result.utterances} utterances, {result.words} words")
     if gpu := result.decoding.get("accelerator"):
         print(f"on {printable(gpu)} in {result.decoding['dtype']}")

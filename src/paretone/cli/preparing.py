@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from paretone.cli import options as o
+from paretone.terminal import new_console
 
 if TYPE_CHECKING:
     from paretone.data import Prepared
@@ -74,7 +75,6 @@ def prepare(
 
 
 def _show(done: "Prepared") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     columns = ("utterances", "hours", "speakers", "characters", "words")
@@ -84,7 +84,7 @@ def _show(done: "Prepared") -> None:
     for name, split in done.summary["splits"].items():
         counts = [f"{split[column]:,.2f}" if column == "hours" else f"{split[column]:,}" for column in columns]
         table.add_row(name, *counts, f"{sum(each['utterances'] for each in split['dropped'].values()):,}")
-    Console(stderr=True, width=None if sys.stderr.isatty() else 120).print(table)
+    new_console(120, stderr=True).print(table)
     for name, split in done.summary["splits"].items():
         for reason, found in split["dropped"].items():
             examples = ", ".join(found["examples"])

@@ -1,13 +1,13 @@
 """``paretone inspect``, ``paretone report`` and ``paretone demo``."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from paretone.cli import options as o
+from paretone.terminal import new_console
 
 
 def inspect(model: o.Model, revision: o.Revision = None, as_json: o.Json = False) -> None:
@@ -22,7 +22,6 @@ def inspect(model: o.Model, revision: o.Revision = None, as_json: o.Json = False
 
 
 def _show_model(found: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     for key in ("model", "family", "architecture", "dtype", "parameters", "size_bytes", "macs", "reference"):
@@ -31,7 +30,7 @@ def _show_model(found: dict[str, Any]) -> None:
     table = Table("module", "kind", "width", "parameters", box=None, pad_edge=False)
     for module in found["modules"]:
         table.add_row(module["name"], module["kind"], f"{module['width']:,}", f"{module['parameters']:,}")
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    new_console(120).print(table)
 
 
 def report(

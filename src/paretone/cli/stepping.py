@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from paretone.cli import options as o
+from paretone.terminal import new_console, new_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,17 +52,13 @@ def waterfall(
 
 
 def _show(stages: "Sequence[Stage]") -> None:
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 140).print(steps_table(stages))
+    new_console(140).print(steps_table(stages))
     for stage, before in zip(stages, (_original(stages), *(stage.result for stage in stages)), strict=False):
         print(_gain(stage, before))
 
 
 def steps_table(stages: "Sequence[Stage]") -> "Table":
     """A line per step under the original's."""
-    from paretone.terminal import new_table
-
     table = new_table()
     for place, column in enumerate(COLUMNS):
         table.add_column(column, justify="right" if place else "left", no_wrap=place > 0)

@@ -13,7 +13,7 @@ import typer
 from paretone.cli import options as o
 from paretone.cli.training import interrupted
 from paretone.errors import UserError
-from paretone.terminal import span
+from paretone.terminal import new_console, new_table, span
 
 if TYPE_CHECKING:
     from paretone.study.layout import Layout
@@ -323,10 +323,7 @@ def _ended(layout: "Layout", store: "Store", ran: "Ran", as_json: bool) -> None:
 
 
 def _show_cells(layout: "Layout", store: "Store") -> None:
-    from rich.console import Console
     from rich.text import Text
-
-    from paretone.terminal import new_table
 
     table = new_table()
     for column in (*layout.study.all_axes(), "cell", "stages", "shared with", "state"):
@@ -341,7 +338,7 @@ def _show_cells(layout: "Layout", store: "Store") -> None:
         state = "done" if store.has(laid.stage.place) else "to do"
         kinds = " > ".join(stage.kind for stage in reversed(chain))
         table.add_row(*map(Text, laid.cell.labels.values()), laid.digest[:12], kinds, ", ".join(shared), state)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    new_console(160).print(table)
 
 
 def _estimate_line(each: Any, minutes: float | None) -> str:

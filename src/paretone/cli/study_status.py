@@ -5,23 +5,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from paretone.cli.training import INTERRUPTED
 from paretone.study.overview import State, cell_name
-from paretone.terminal import new_table, span
+from paretone.terminal import new_console, new_table, span
 
 STATES = ("done", "running", "failed", "waiting")
 ROWS = 20  # labels of an axis that still fit a table
+WIDTH = 160  # where there is no terminal
 EVERY_S = 2.0
 
 
 def print_state(state: State) -> None:
     """Prints where a study stands."""
-    _console().print(_standing(state), soft_wrap=True)
+    new_console(WIDTH).print(_standing(state), soft_wrap=True)
 
 
 def follow(read: Callable[[], State]) -> None:
@@ -29,7 +30,7 @@ def follow(read: Callable[[], State]) -> None:
 
     An interrupt is the usual way out, and loses nothing: it ends the process without a word.
     """
-    console = _console()
+    console = new_console(WIDTH)
     try:
         if console.is_terminal:
             with Live(console=console, auto_refresh=False) as live:
@@ -57,11 +58,6 @@ def _states(read: Callable[[], State]) -> Iterator[State]:
             return
         was_over = is_over
         time.sleep(EVERY_S)
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
 
 
 def _standing(state: State) -> Group:
